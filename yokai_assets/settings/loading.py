@@ -1,0 +1,169 @@
+"""Reading settings: shipped profile, then `yokai.toml`, then environment, then arguments.
+
+Later sources win key by key. Environment names are `YOKAI_` and the path with double underscores:
+`YOKAI_DATA_ROOT`, `YOKAI_TRAINING__MAX_TRAIN_STEPS`. Only reading belongs here; fields are in `model`.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from yokai_assets.settings.model import Settings
+
+ENVIRONMENT_PREFIX = "YOKAI_"
+CONFIG_VARIABLE = "YOKAI_CONFIG"
+DEFAULT_CONFIG_FILE = "yokai.toml"
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names the source, the key, and what to do."""
+
+
+def load_settings(
+    config_file: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        config_file: TOML file. Unset: `$YOKAI_CONFIG`, else `yokai.toml` in the working directory if there is one.
+        overrides: Nested values that win over every other source; `None` values are ignored.
+        environment: Stands in for `os.environ`.
+
+    Raises:
+        SettingsError: A file is missing or unreadable, a key is unknown (the nearest known one is suggested),
+            or a value is out of its bounds.
+    """
+    environment = os.environ if environment is None else environment
+    path = _config_path(config_file, environment)
+    from_file = _read_toml(path) if path else {}
+    from_environment = _read_environment(environment)
+    from_arguments = _without_none(overrides or {})
+    profile = _first("profile", from_arguments, from_environment, from_file) or "anime"
+    merged: dict[str, Any] = {}
+    for source in (_read_profile(profile), from_file, from_environment, from_arguments):
+        merged = _merge(merged, source)
+    merged["profile"] = profile
+    _refuse_unknown_keys(merged, Settings, origin=str(path) if path else "the settings")
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    return _with_absolute_paths(settings, base=path.parent if path else Path.cwd(), from_file=from_file)
+
+
+def describe_fields(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (dotted key, default, description) of every field, for `yokai settings` and the docs."""
+    for name, field in section.model_fields.items():
+        if _is_section(field.annotation):
+            yield from describe_fields(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}", repr(field.get_default(call_default_factory=True)), field.description or ""
+
+
+def _config_path(config_file: str | Path | None, environment: Mapping[str, str]) -> Path | None:
+    chosen = config_file or environment.get(CONFIG_VARIABLE)
+    if chosen:
+        path = Path(chosen)
+        if not path.is_file():
+            raise SettingsError(f"{path}: no such settings file. Give the path of a TOML file, or make one with `yokai init`.")
+        return path.resolve()
+    default = Path.cwd() / DEFAULT_CONFIG_FILE
+    return default if default.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as TOML: {error}. Mend the file or move it away.") from error
+
+
+def _read_profile(profile: str) -> dict[str, Any]:
+    file = resources.files("yokai_assets.settings") / "profiles" / f"{profile}.toml"
+    if not file.is_file():
+        raise SettingsError(f"profile: there is no profile {profile!r}. Choose `anime` or `demo`.")
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE:
+            continue
+        path = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+        if path[0] not in Settings.model_fields:
+            continue  # YOKAI_HOME and the like belong to others
+        target = values
+        for part in path[:-1]:
+            target = target.setdefault(part, {})
+        target[path[-1]] = _parse(text)
+    return values
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _first(key: str, *sources: Mapping[str, Any]) -> Any:
+    return next((source[key] for source in sources if key in source), None)
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    cleaned = {k: _without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
+    return {k: v for k, v in cleaned.items() if v != {}}
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _refuse_unknown_keys(values: Mapping[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
+    known = section.model_fields
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean `{prefix}{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+            raise SettingsError(f"{origin}: unknown key `{prefix}{key}`. {hint}")
+        annotation = known[key].annotation
+        if isinstance(value, Mapping) and _is_section(annotation):
+            _refuse_unknown_keys(value, annotation, origin, f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        lines.append(f"`{key}`: {problem['msg']} (given: {problem.get('input')!r})")
+    return "These settings cannot be used:\n" + "\n".join(lines)
+
+
+def _with_absolute_paths(settings: Settings, base: Path, from_file: Mapping[str, Any]) -> Settings:
+    """Make local paths absolute: those of a settings file are meant relative to that file."""
+    changes: dict[str, str] = {}
+    for key in ("data_root", "frames_source"):
+        value = getattr(settings, key)
+        if "://" not in value:
+            origin = base if from_file.get(key) == value else Path.cwd()
+            changes[key] = str((origin / Path(value).expanduser()).resolve())
+    return settings.model_copy(update=changes)

@@ -1,0 +1,126 @@
+"""Files that are whole or absent, and folders that are swapped as one.
+
+Local targets are written under a temporary name in the same folder and renamed; object stores commit a PUT as a
+whole. What is in the files is the caller's matter.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+TEMPORARY_MARK = ".partial-"
+
+
+def is_local(path: UPath | Path) -> bool:
+    """Say whether `path` lies on a local file system."""
+    return isinstance(path, Path) or getattr(path, "protocol", "") in ("", "file", "local")
+
+
+def write_bytes(path: UPath | Path, data: bytes) -> None:
+    """Write `data` to `path`: whole or absent, also when the process is killed."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: UPath | Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, whole or absent."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: UPath | Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or absent."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def whole_file(path: UPath | Path) -> Iterator[Path]:
+    """Yield a local temporary file that becomes `path` when the block ends without an error."""
+    if is_local(path):
+        target = Path(str(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return
+    with _local_scratch() as scratch:
+        temporary = scratch / path.name
+        yield temporary
+        path.write_bytes(temporary.read_bytes())
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary local folder that replaces `path` when the block ends without an error.
+
+    A reader sees the old folder or the new one. Between the two renames `path` is absent for an instant;
+    `recover_folder` mends a kill at that instant.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
+    temporary.mkdir()
+    retired = path.with_name(f".{path.name}.retired")
+    try:
+        yield temporary
+        if path.exists():
+            path.replace(retired)
+        temporary.replace(path)
+        shutil.rmtree(retired, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Bring back the old folder if a kill hit `whole_folder` between its two renames."""
+    retired = path.with_name(f".{path.name}.retired")
+    if not retired.exists():
+        return
+    if path.exists():
+        shutil.rmtree(retired)
+    else:
+        retired.replace(path)
+
+
+@contextmanager
+def _local_scratch() -> Iterator[Path]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="yokai-") as folder:
+        yield Path(folder)
+
+
+def sha256_of_file(path: UPath | Path, chunk_bytes: int = 1 << 20) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(chunk_bytes):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_parts(*parts: Any) -> str:
+    """Return the sha256 (hex) of values: bytes as they are, anything else as sorted JSON. Order matters."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def folder_bytes(path: UPath | Path) -> int:
+    """Return the bytes of all files under `path`; 0 where there is none."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.exists() else 0

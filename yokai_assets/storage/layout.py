@@ -1,0 +1,99 @@
+"""The tree under the data root: one method per kind of thing, nothing else.
+
+The tree is that of the pipeline this platform replaces (`training_data/<series>/cluster_000`, ...), with records
+and layers beside it. Every path is a `UPath`: on a local root it is an ordinary `pathlib.Path`.
+"""
+
+from dataclasses import dataclass
+
+from upath import UPath
+
+from yokai_assets.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of one series under one data root."""
+
+    root: UPath
+    series: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Layout":
+        """Return the layout that the settings ask for."""
+        return cls(UPath(settings.data_root), settings.series)
+
+    def relative(self, path: UPath) -> str:
+        """Return `path` relative to the data root, with `/` separators, as tables hold it."""
+        return path.relative_to(self.root).as_posix()
+
+    def absolute(self, relative: str) -> UPath:
+        """Return the path that a table's relative path means."""
+        return self.root / relative
+
+    @property
+    def tables(self) -> UPath:
+        """Parquet records: `tables/<asset>.parquet` or `tables/<asset>/<partition>.parquet`."""
+        return self.root / "tables" / self.series
+
+    def table(self, asset: str, partition: str | None = None) -> UPath:
+        """Return the Parquet file of an asset, or of one of its partitions."""
+        return self.tables / f"{asset}.parquet" if partition is None else self.tables / asset / f"{partition}.parquet"
+
+    @property
+    def registry(self) -> UPath:
+        """Versions of the character registry."""
+        return self.root / "registry" / self.series
+
+    @property
+    def database(self) -> UPath:
+        """The published DuckDB file."""
+        return self.root / "yokai.duckdb"
+
+    def character_layers(self, episode: str) -> UPath:
+        """Cut-outs of an episode."""
+        return self.root / "layers" / self.series / episode / "characters"
+
+    def background_layers(self, episode: str) -> UPath:
+        """Clean plates of an episode."""
+        return self.root / "layers" / self.series / episode / "backgrounds"
+
+    def training_data(self, character_id: str) -> UPath:
+        """Training images and captions of a character."""
+        return self.root / "training_data" / self.series / character_id
+
+    def lora(self, character_id: str) -> UPath:
+        """Checkpoints and the published LoRA of a character."""
+        return self.root / "models" / "lora" / self.series / character_id
+
+    def training_state(self, character_id: str) -> UPath:
+        """Optimizer state of an unfinished training."""
+        return self.root / "work" / "training" / self.series / character_id
+
+    @property
+    def cache(self) -> UPath:
+        """Content-keyed caches: latents, text embeddings, mattes."""
+        return self.root / "cache"
+
+    @property
+    def outputs(self) -> UPath:
+        """What people look at."""
+        return self.root / "outputs" / self.series
+
+    def ai_analysis(self, character_id: str) -> UPath:
+        """Profile of a character."""
+        return self.outputs / character_id / "ai_analysis"
+
+    def lora_tests(self, character_id: str) -> UPath:
+        """Test pictures and judgement of a character's LoRA."""
+        return self.outputs / character_id / "lora_tests"
+
+    @property
+    def pipeline(self) -> UPath:
+        """`pipeline_results.json`, `failures.jsonl`, logs."""
+        return self.outputs / "pipeline"
+
+    @property
+    def gallery(self) -> UPath:
+        """The static HTML report."""
+        return self.outputs / "gallery"

@@ -1,0 +1,51 @@
+"""Tables as Parquet files: written whole or absent, checked against their spec on the way in.
+
+Any number of processes may write at once, each its own partition's file. DuckDB is `storage.database`.
+"""
+
+import polars as pl
+from upath import UPath
+
+from yokai_assets.storage.files import is_local, whole_file
+from yokai_assets.tables import TableError, TableSpec
+
+
+def write_table(spec: TableSpec, frame: pl.DataFrame, path: UPath) -> pl.DataFrame:
+    """Check `frame` against `spec`, write it to `path`, and return it as written.
+
+    Raises:
+        TableError: The rows do not conform.
+    """
+    frame = spec.conform(frame)
+    with whole_file(path) as temporary:
+        frame.write_parquet(temporary, compression="zstd")
+    return frame
+
+
+def read_table(spec: TableSpec, path: UPath) -> pl.DataFrame:
+    """Read one table file.
+
+    Raises:
+        FileNotFoundError: There is none; the message says which asset makes it.
+        TableError: The file is damaged or of another schema; the message says how to make it again.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no table `{spec.name}` here yet. Materialize the asset that writes it first.")
+    try:
+        frame = pl.read_parquet(str(path) if is_local(path) else path.read_bytes())
+        return spec.conform(frame)
+    except (pl.exceptions.PolarsError, TableError, OSError) as error:
+        raise TableError(f"{path}: cannot be read as table `{spec.name}` ({error}). Materialize its partition again.") from error
+
+
+def read_table_if_there(spec: TableSpec, path: UPath) -> pl.DataFrame:
+    """Read one table file; an absent one is an empty table."""
+    return read_table(spec, path) if path.exists() else spec.empty()
+
+
+def table_files(folder: UPath) -> dict[str, UPath]:
+    """Return partition key -> file of a partitioned table, in order of keys; unfinished files are left out."""
+    if not folder.exists():
+        return {}
+    files = (f for f in folder.iterdir() if f.name.endswith(".parquet") and not f.name.startswith("."))
+    return {file.name.removesuffix(".parquet"): file for file in sorted(files, key=lambda f: f.name)}
