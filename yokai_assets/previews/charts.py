@@ -172,7 +172,7 @@ def _whiskers(
     if not intervals:
         return None
     ends = np.asarray([intervals.get(name, (np.nan, np.nan)) for name in names], float).reshape(len(names), 2)
-    return np.nan_to_num(np.clip(np.stack([heights - ends[:, 0], ends[:, 1] - heights]), 0, None))
+    return np.clip(np.stack([heights - ends[:, 0], ends[:, 1] - heights]), 0, None)
 
 
 @contextmanager
