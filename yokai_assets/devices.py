@@ -35,7 +35,8 @@ def resolve_device(name: str) -> str:
     index = int(name.partition(":")[2] or 0)
     if index >= count:
         raise DeviceError(
-            f"device `{name}`: torch sees {count} CUDA device(s). Use `--device cpu` or `auto`, or check the driver with `yokai doctor`."
+            f"device `{name}`: torch sees {count} CUDA device(s). "
+            "Use `--device cpu` or `auto`, or check the driver with `yokai doctor`."
         )
     return f"cuda:{index}"
 

@@ -13,5 +13,5 @@ class Progress(Protocol):
         """Tell that `done` of `total` units are finished; `note` is a few words, e.g. a loss."""
 
 
-def silent(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+def silent(done: int, total: int, note: str = "") -> None:
     """Show nothing."""

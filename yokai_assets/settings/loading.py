@@ -75,7 +75,9 @@ def _config_path(config_file: str | Path | None, environment: Mapping[str, str])
     if chosen:
         path = Path(chosen)
         if not path.is_file():
-            raise SettingsError(f"{path}: no such settings file. Give the path of a TOML file, or make one with `yokai init`.")
+            raise SettingsError(
+                f"{path}: no such settings file. Give the path of a TOML file, or make one with `yokai init`."
+            )
         return path.resolve()
     default = Path.cwd() / DEFAULT_CONFIG_FILE
     return default if default.is_file() else None

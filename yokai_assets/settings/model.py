@@ -24,7 +24,10 @@ class FramesSettings(Section):
         2.0, gt=0, le=120, description="Frames taken from a second of a video file (frames/s)."
     )
     near_duplicate_bits: int = Field(
-        4, ge=0, le=16, description="Two frames of one shot are near-duplicates up to this Hamming distance (bits of 64)."
+        4,
+        ge=0,
+        le=16,
+        description="Two frames of one shot are near-duplicates up to this Hamming distance (bits of 64).",
     )
     shot_cut_bits: int = Field(
         16, ge=4, le=48, description="Hamming distance of neighbouring frames from which a cut is assumed (bits of 64)."
@@ -50,7 +53,8 @@ class SegmentationSettings(Section):
         1024, ge=32, le=4096, description="Input side of a local ONNX file with free height and width (px)."
     )
     presence_threshold: Share = Field(
-        0.5, description="Raw network output that a pixel must reach to count as character (not rembg's stretched mask)."
+        0.5,
+        description="Raw network output that a pixel must reach to count as character (not rembg's stretched mask).",
     )
     min_area_share: Share = Field(0.004, description="Smallest share of the frame that an instance covers.")
     max_area_share: Share = Field(0.9, description="Largest share of the frame; beyond it the mask is scenery.")
@@ -80,10 +84,12 @@ class EmbeddingSettings(Section):
     )
     pretrained: str | None = Field(
         "laion2b_s34b_b79k",
-        description="open_clip pretrained tag or the path of a local checkpoint; unused for `demo`, `hf-hub:` and `local-dir:`.",
+        description="open_clip pretrained tag or local checkpoint; unused for `demo`, `hf-hub:` and `local-dir:`.",
     )
     batch_size: int = Field(64, ge=1, le=4096, description="Cut-outs per forward pass.")
-    neutral_grey: int = Field(128, ge=0, le=255, description="Grey that replaces transparency behind a cut-out (0-255).")
+    neutral_grey: int = Field(
+        128, ge=0, le=255, description="Grey that replaces transparency behind a cut-out (0-255)."
+    )
 
 
 class ClusteringSettings(Section):
@@ -112,22 +118,30 @@ class RegistrySettings(Section):
     match_min_centroid_cosine: float = Field(
         0.9, ge=-1, le=1, description="Centroid cosine from which a group without shared members is a known character."
     )
-    max_changed_share: Share = Field(0.3, description="Share of shared instances that change character: beyond it the check warns.")
+    max_changed_share: Share = Field(
+        0.3, description="Share of shared instances that change character: beyond it the check warns."
+    )
 
 
 class AnalysisSettings(Section):
     """The character profile."""
 
-    vocabulary: str = Field("anime", description="A shipped vocabulary (`anime`, `creatures`) or the path of a TOML file.")
+    vocabulary: str = Field(
+        "anime", description="A shipped vocabulary (`anime`, `creatures`) or the path of a TOML file."
+    )
     max_images: int = Field(64, ge=1, le=10_000, description="Images of a character that attributes are read from.")
     palette_colors: int = Field(5, ge=1, le=12, description="Colours of the palette.")
-    min_confidence: Share = Field(0.5, description="Share of probability that an attribute value needs; else it is not told.")
+    min_confidence: Share = Field(
+        0.5, description="Share of probability that an attribute value needs; else it is not told."
+    )
 
 
 class CaptionSettings(Section):
     """Captions of training images."""
 
-    trigger_prefix: Slug = Field("ykai", description="Beginning of every trigger word; the character's own letters follow.")
+    trigger_prefix: Slug = Field(
+        "ykai", description="Beginning of every trigger word; the character's own letters follow."
+    )
     core_tag_share: Share = Field(
         0.6, description="Tags that at least this share of a character's images carry are left to the trigger word."
     )
@@ -137,11 +151,15 @@ class CaptionSettings(Section):
 class DatasetSettings(Section):
     """What a character's training set holds."""
 
-    min_images: int = Field(10, ge=2, le=10_000, description="Fewest training images; below it the character is skipped.")
+    min_images: int = Field(
+        10, ge=2, le=10_000, description="Fewest training images; below it the character is skipped."
+    )
     max_images: int = Field(200, ge=2, le=10_000, description="Most training images, the most diverse ones kept.")
     held_out_share: Share = Field(0.15, description="Share of a character's shots kept from training, for evaluation.")
     margin_share: Share = Field(0.08, description="Space around the character, as a share of its longer side.")
-    plain_background_share: Share = Field(0.5, description="Share of images on a plain ground instead of the frame's own.")
+    plain_background_share: Share = Field(
+        0.5, description="Share of images on a plain ground instead of the frame's own."
+    )
     resolution_px: int = Field(512, ge=32, le=4096, description="Longer side images are scaled down to; never up (px).")
     min_side_px: int = Field(48, ge=8, le=4096, description="Smaller cut-outs are not trained on (px).")
 
@@ -172,13 +190,17 @@ class TrainingSettings(Section):
     lr_warmup_steps: int = Field(50, ge=0, le=100_000, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, le=100, description="Gradient norm is clipped to this.")
-    min_snr_gamma: float | None = Field(5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none.")
+    min_snr_gamma: float | None = Field(
+        5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none."
+    )
     caption_dropout: Share = Field(0.05, description="Share of images trained with an empty caption.")
     background_loss_weight: Share = Field(
         0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."
     )
     flip: bool = Field(True, description="Train mirrored copies too; unset it for asymmetric characters.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("bf16", description="Precision on a GPU; a CPU trains in fp32.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        "bf16", description="Precision on a GPU; a CPU trains in fp32."
+    )
     gradient_checkpointing: bool = Field(False, description="Less memory for about a third more time.")
     keep_training_state: bool = Field(False, description="Keep optimizer state after a finished training.")
 
@@ -209,7 +231,9 @@ class Settings(Section):
         "frames", min_length=1, description="Folder (or fsspec URL) with one folder or video file per episode."
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`."
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`.",
     )
     cpu_threads: int = Field(0, ge=0, le=1024, description="Threads for networks on the CPU; 0: all cores.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
@@ -220,7 +244,9 @@ class Settings(Section):
     )
     background: BackgroundSettings = Field(default_factory=lambda: BackgroundSettings(), description="Clean plates.")
     embedding: EmbeddingSettings = Field(default_factory=lambda: EmbeddingSettings(), description="Image vectors.")
-    clustering: ClusteringSettings = Field(default_factory=lambda: ClusteringSettings(), description="Finding characters.")
+    clustering: ClusteringSettings = Field(
+        default_factory=lambda: ClusteringSettings(), description="Finding characters."
+    )
     registry: RegistrySettings = Field(default_factory=lambda: RegistrySettings(), description="Keeping characters.")
     analysis: AnalysisSettings = Field(default_factory=lambda: AnalysisSettings(), description="Character profiles.")
     captions: CaptionSettings = Field(default_factory=lambda: CaptionSettings(), description="Captions.")

@@ -3,10 +3,12 @@
 Any number of processes may write at once, each its own partition's file. DuckDB is `storage.database`.
 """
 
+from collections.abc import Iterable, Mapping
+
 import polars as pl
 from upath import UPath
 
-from yokai_assets.storage.files import is_local, whole_file
+from yokai_assets.storage.files import is_local, sha256_of_parts, whole_file
 from yokai_assets.tables import TableError, TableSpec
 
 
@@ -35,7 +37,9 @@ def read_table(spec: TableSpec, path: UPath) -> pl.DataFrame:
         frame = pl.read_parquet(str(path) if is_local(path) else path.read_bytes())
         return spec.conform(frame)
     except (pl.exceptions.PolarsError, TableError, OSError) as error:
-        raise TableError(f"{path}: cannot be read as table `{spec.name}` ({error}). Materialize its partition again.") from error
+        raise TableError(
+            f"{path}: cannot be read as table `{spec.name}` ({error}). Materialize its partition again."
+        ) from error
 
 
 def read_table_if_there(spec: TableSpec, path: UPath) -> pl.DataFrame:
@@ -49,3 +53,36 @@ def table_files(folder: UPath) -> dict[str, UPath]:
         return {}
     files = (f for f in folder.iterdir() if f.name.endswith(".parquet") and not f.name.startswith("."))
     return {file.name.removesuffix(".parquet"): file for file in sorted(files, key=lambda f: f.name)}
+
+
+def read_partitions(
+    spec: TableSpec, folder: UPath, partitions: Iterable[str] | None = None, *, where: pl.Expr | None = None
+) -> pl.DataFrame:
+    """Read some partitions of a table into one frame; absent ones are left out.
+
+    Args:
+        spec: The table.
+        folder: Folder of the partition files.
+        partitions: Keys, unset: all there are.
+        where: Rows to keep, applied partition by partition.
+    """
+    files = table_files(folder)
+    wanted = files if partitions is None else {key: files[key] for key in sorted(set(partitions)) if key in files}
+    frames = (read_table(spec, file) for file in wanted.values())
+    kept = [frame.filter(where) if where is not None else frame for frame in frames]
+    filled = [frame for frame in kept if frame.height]
+    return pl.concat(filled) if filled else spec.empty()
+
+
+def files_fingerprint(tables: Mapping[str, Mapping[str, UPath]]) -> str:
+    """Return a hash of which files there are, with their sizes and times: it changes when any is written anew.
+
+    Args:
+        tables: Table -> partition -> file.
+    """
+    states = []
+    for table, partitions in sorted(tables.items()):
+        for partition, file in sorted(partitions.items()):
+            status = file.stat()
+            states.append((table, partition, status.st_size, int(status.st_mtime * 1e6)))
+    return sha256_of_parts(states)[:32]

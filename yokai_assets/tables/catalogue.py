@@ -30,7 +30,9 @@ FRAMES = TableSpec(
         _FRAME_ID,
         _EPISODE,
         _FRAME_INDEX,
-        Column("source", pl.String, "Image file, or `video.mkv#<decoded frame number>`, relative to the frames source."),
+        Column(
+            "source", pl.String, "Image file, or `video.mkv#<decoded frame number>`, relative to the frames source."
+        ),
         Column("status", pl.String, "`ok`, `unreadable`, `dark` or `blank`."),
         Column("reason", pl.String, "Why a frame is not `ok`.", is_nullable=True),
         Column("size_bytes", pl.Int64, "File size; for video frames null.", is_nullable=True),
@@ -43,7 +45,10 @@ FRAMES = TableSpec(
         Column("luma_deviation", pl.Float32, "Standard deviation of luma (0-255).", is_nullable=True),
         Column("shot", pl.Int32, "Shot of the episode, from 0; null when unreadable.", is_nullable=True),
         Column(
-            "representative", pl.String, "frame_id that stands for this near-duplicate; itself if it does.", is_nullable=True
+            "representative",
+            pl.String,
+            "frame_id that stands for this near-duplicate; itself if it does.",
+            is_nullable=True,
         ),
     ),
     key=("frame_id",),
@@ -110,7 +115,9 @@ CLUSTERS = TableSpec(
     columns=(
         _INSTANCE_ID,
         _EPISODE,
-        Column("cluster_label", pl.Int32, "Group of this clustering; -1 is noise. Labels mean nothing across clusterings."),
+        Column(
+            "cluster_label", pl.Int32, "Group of this clustering; -1 is noise. Labels mean nothing across clusterings."
+        ),
         Column("probability", pl.Float32, "Strength of membership (0-1)."),
         Column("is_rare_group", pl.Boolean, "The group was found among what the first pass left over."),
     ),
@@ -203,7 +210,9 @@ EVALUATIONS = TableSpec(
     columns=(
         _CHARACTER,
         Column("step", pl.Int32, "Training step of the checkpoint; 0 is the base model without LoRA."),
-        Column("checkpoint", pl.String, "Checkpoint file, relative to the data root; null for the base.", is_nullable=True),
+        Column(
+            "checkpoint", pl.String, "Checkpoint file, relative to the data root; null for the base.", is_nullable=True
+        ),
         Column("image_count", pl.Int32, "Images drawn."),
         Column("resemblance", pl.Float32, "Mean cosine of drawn to held-out images."),
         Column("resemblance_low", pl.Float32, "Lower end of the 95 % bootstrap interval."),

@@ -1,0 +1,154 @@
+"""The commands and their options. What a command does is in its own module, imported when it is called."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yokai_assets import __version__
+
+EXIT_SOME_FAILED = 1
+EXIT_COULD_NOT_START = 2
+
+
+class Commands(click.Group):
+    """Turns errors that a person can mend into one message and exit code 2, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from yokai_assets.devices import DeviceError
+        from yokai_assets.settings.loading import SettingsError
+
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, DeviceError, FileNotFoundError) as error:
+            click.secho(f"yokai: {error}", fg="red", err=True)
+            sys.exit(EXIT_COULD_NOT_START)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="yokai")
+def main() -> None:
+    """From a cartoon series on disk to a LoRA for every character.
+
+    `yokai demo` shows everything on a bundled series. For your own: `yokai init`, `yokai doctor`, `yokai run`.
+    """
+
+
+def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Settings file. Default: $YOKAI_CONFIG, else ./yokai.toml.",
+    )(command)
+
+
+@main.command()
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), default=Path("demo-data"), show_default=True
+)
+@click.option("--episodes", type=click.IntRange(2, 500), default=6, show_default=True, help="Episodes of the series.")
+@click.option("--frames", "frames_per_episode", type=click.IntRange(20, 2000), default=60, show_default=True)
+@click.option("--characters", type=click.IntRange(2, 60), default=5, show_default=True, help="The last one is rare.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed draws another series.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def demo(**options: Any) -> None:
+    """Draw a small cartoon series and take it all the way to LoRAs; then hold what was found against the truth.
+
+    Run it again: nothing is left to do. Run it with one more `--episodes`: only what changed is made.
+    """
+    from yokai_assets.cli.demo import run_demo
+
+    sys.exit(run_demo(**options))
+
+
+@main.command()
+@_with_config
+@click.option("--input-frames", help="Folder with one folder or video per episode.")
+@click.option("--output-dir", help="Data root: everything produced goes there.")
+@click.option("--series", help="Name of the series.")
+@click.option("--profile", type=click.Choice(["anime", "demo"]), help="Shipped defaults.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--total-episodes", type=click.IntRange(1), help="Only the first N episodes.")
+@click.option("--max-characters", type=click.IntRange(1), help="Train only the N largest characters.")
+@click.option("--min-cluster-size", type=click.IntRange(2), help="Images from which a group is a character.")
+@click.option("--max-train-steps", type=click.IntRange(1), help="Optimizer steps of each LoRA.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--network-dim", type=click.IntRange(1), help="LoRA rank.")
+@click.option("--train-batch-size", type=click.IntRange(1), help="Images per step.")
+def run(**options: Any) -> None:
+    """Take the series from frames to published LoRAs; started again, do only what is missing or changed.
+
+    A failed episode or character is reported and the others go on. Exit code: 0 all good, 1 some failed,
+    2 could not start.
+    """
+    from yokai_assets.cli.run import run_series
+
+    sys.exit(run_series(**options))
+
+
+@main.command()
+@_with_config
+def status(config_file: Path | None) -> None:
+    """Say what exists, and what `yokai run` would do now and why."""
+    from yokai_assets.cli.run import show_status
+
+    show_status(config_file)
+
+
+@main.command()
+@_with_config
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The UI has no log-in: think before you widen it.")
+def ui(config_file: Path | None, port: int, host: str) -> None:
+    """Open the Dagster UI (and its daemon) on the data root."""
+    from yokai_assets.cli.ui import open_ui
+
+    sys.exit(open_ui(config_file, host, port))
+
+
+@main.command()
+@_with_config
+def doctor(config_file: Path | None) -> None:
+    """Check device, models, folders and disk; say what is missing and how to get it."""
+    from yokai_assets.cli.doctor import examine
+
+    sys.exit(0 if examine(config_file) else EXIT_SOME_FAILED)
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("yokai.toml"))
+@click.option("--input-frames", help="Folder with one folder or video per episode.")
+@click.option("--output-dir", help="Data root.")
+@click.option("--series", help="Name of the series.")
+def init(file: Path, input_frames: str | None, output_dir: str | None, series: str | None) -> None:
+    """Write a settings file to start from."""
+    from yokai_assets.cli.configure import write_settings_file
+
+    write_settings_file(file, input_frames, output_dir, series)
+
+
+@main.command()
+@_with_config
+def settings(config_file: Path | None) -> None:
+    """Show every setting: its value, its default, what it means."""
+    from yokai_assets.cli.configure import show_settings
+
+    show_settings(config_file)
+
+
+@main.command()
+@_with_config
+@click.argument("statement", required=False)
+def sql(config_file: Path | None, statement: str | None) -> None:
+    """Query the published DuckDB, read-only. Without STATEMENT: list its tables and views."""
+    from yokai_assets.cli.sql import query
+
+    query(config_file, statement)
+
+
+if __name__ == "__main__":
+    main()

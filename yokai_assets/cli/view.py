@@ -1,0 +1,113 @@
+"""What a person sees while the road is run: stages, partitions, the step at work, failures, the end.
+
+Drawing on the terminal only. On a terminal, live bars; into a file or a pipe, one line per run.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from yokai_assets.defs.operations.launching import Failure, Observer, Work
+
+STAGE_NAMES = {"episodes": "Episodes", "series": "Series", "characters": "Characters", "report": "Report"}
+
+
+@contextmanager
+def terminal() -> Iterator[Console]:
+    """Yield a console on the terminal itself.
+
+    Steps capture the process's standard output for their logs in the UI, so what is meant for the person goes to
+    a copy of the descriptor made before.
+    """
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as stream:
+        yield Console(file=stream, width=None if stream.isatty() else 120, highlight=False)
+
+
+class RoadView(Observer):
+    """Shows a road as it is driven."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._stage_task = self._progress.add_task("", total=1, note="", visible=False)
+        self._step_task = self._progress.add_task("", total=1, note="", visible=False)
+        self._runs_left = 0
+        self._stage_runs = 0
+        self._last_line_seconds = 0.0
+
+    def __enter__(self) -> "RoadView":
+        """Begin to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+    def stage(self, job: str, work: list[Work]) -> None:
+        """Name the stage and how much it has to do."""
+        name = STAGE_NAMES[job]
+        self._runs_left = self._stage_runs = len(work)
+        todo = f"{len(work)} to do" if work else "nothing to do"
+        self._console.print(f"[bold]{name}[/]: {todo}")
+        self._progress.update(
+            self._stage_task, description=name, completed=0, total=max(1, len(work)), visible=bool(work)
+        )
+
+    def run_started(self, work: Work) -> None:
+        """Show the partition at work."""
+        self._progress.update(
+            self._step_task,
+            description=work.partition or work.job,
+            completed=0,
+            total=None,
+            note=work.why,
+            visible=True,
+        )
+
+    def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[Failure]) -> None:
+        """Tell how a partition ended, and why where it failed."""
+        self._progress.advance(self._stage_task)
+        self._progress.update(self._step_task, visible=False)
+        self._runs_left -= 1
+        mark = (
+            "[green]done[/]" if is_success else "[yellow]stopped[/]" if _is_check_only(failures) else "[red]failed[/]"
+        )
+        count = f"{self._stage_runs - self._runs_left}/{self._stage_runs}"
+        self._console.print(f"  {mark} {count} {work.partition or ''} [dim]{seconds:.1f} s  ({work.why})[/]")
+        for failure in failures:
+            self._console.print(f"    [yellow]{failure.step}[/]: {failure.reason}", soft_wrap=True)
+
+    def step(self, asset: str, partition: str | None, done: int, total: int, note: str) -> None:
+        """Show progress of the step at work; into a pipe, a line every 30 seconds."""
+        self._progress.update(
+            self._step_task,
+            description=f"{partition or ''} {asset}".strip(),
+            completed=done,
+            total=total,
+            note=note,
+            visible=True,
+        )
+        if not self._console.is_terminal and time.monotonic() - self._last_line_seconds > 30:
+            self._last_line_seconds = time.monotonic()
+            self._console.print(f"    {asset} {done}/{total} {note}")
+
+
+def _is_check_only(failures: list[Failure]) -> bool:
+    return bool(failures) and all(failure.is_check for failure in failures)

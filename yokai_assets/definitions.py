@@ -1,0 +1,53 @@
+"""The code location: every asset, check, job, sensor and schedule, built by one function that takes other parts.
+
+Wiring only. Tests and the command line call `build_definitions` with their own resources and get the same graph.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from yokai_assets.defs.characters import assets as character_assets
+from yokai_assets.defs.characters import checks as character_checks
+from yokai_assets.defs.characters import models
+from yokai_assets.defs.episodes import assets as episode_assets
+from yokai_assets.defs.episodes import checks as episode_checks
+from yokai_assets.defs.io import ParquetIOManager
+from yokai_assets.defs.operations.jobs import JOBS, SCHEDULES
+from yokai_assets.defs.operations.sensors import SENSORS
+from yokai_assets.defs.policies import with_policy
+from yokai_assets.defs.reports import assets as report_assets
+from yokai_assets.defs.resources import ProgressResource, SettingsResource
+from yokai_assets.defs.series import assets as series_assets
+from yokai_assets.defs.series import checks as series_checks
+
+
+def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Return fresh definitions.
+
+    Args:
+        resources: Replace the default ones by name: `settings`, `progress`, `io_manager`.
+    """
+    chosen = {"settings": SettingsResource(), "progress": ProgressResource(), **(resources or {})}
+    chosen.setdefault("io_manager", ParquetIOManager(settings=chosen["settings"]))
+    return dg.Definitions(
+        assets=[
+            *episode_assets.ASSETS,
+            *series_assets.ASSETS,
+            *character_assets.ASSETS,
+            *models.ASSETS,
+            *report_assets.ASSETS,
+        ],
+        asset_checks=[*episode_checks.CHECKS, *series_checks.CHECKS, *character_checks.CHECKS],
+        jobs=JOBS,
+        schedules=SCHEDULES,
+        sensors=SENSORS,
+        resources=chosen,
+    ).map_asset_specs(func=with_policy)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location that `workspace.yaml` and `pyproject.toml` name."""
+    return build_definitions()

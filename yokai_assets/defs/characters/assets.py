@@ -1,0 +1,123 @@
+"""Assets of one character, up to its training set. Models and what follows are in `models`."""
+
+import dagster as dg
+import polars as pl
+from upath import UPath
+
+from yokai_assets.analysis import load_vocabulary, profile_character, read_profile, write_profile
+from yokai_assets.captioning import caption_members
+from yokai_assets.datasets import build_dataset
+from yokai_assets.defs.characters.inputs import frames_of, load_registry, rows_of
+from yokai_assets.defs.partitions import CHARACTERS
+from yokai_assets.defs.resources import ProgressResource, SettingsResource
+from yokai_assets.defs.results import made, picture, records, timed
+from yokai_assets.embedding.model import open_image_text_model
+from yokai_assets.previews.stages import files_sheet
+from yokai_assets.registry import member_fingerprint
+from yokai_assets.storage.files import folder_bytes
+
+
+@dg.asset(partitions_def=CHARACTERS, deps=[dg.AssetDep("character_registry")])
+def character_members(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
+    """The instances that belong to the character.
+
+    Thin on purpose: its data version is a hash of the member ids, so a new clustering that leaves the character as
+    it was makes nothing after it stale.
+    """
+    chosen, layout = settings.load(), settings.layout
+    registry = load_registry(layout)
+    members = registry.members.filter(pl.col("character_id") == context.partition_key).sort("instance_id")
+    typical = members.sort("centroid_cosine", descending=True).head(24)
+    cutouts = rows_of(typical, layout).instances["cutout"].to_list()
+    sheet = files_sheet(layout, cutouts)
+    metadata = {
+        "member_count": members.height,
+        "episode_count": members["episode"].n_unique(),
+        "registry_version": registry.version,
+        **({"contact_sheet": picture(sheet, context.partition_key)} if sheet else {}),
+    }
+    return made("character_members", chosen, value=members, version=member_fingerprint(members), metadata=metadata)
+
+
+@dg.asset(partitions_def=CHARACTERS)
+def character_profile(
+    context: dg.AssetExecutionContext, settings: SettingsResource, character_members: pl.DataFrame
+) -> dg.MaterializeResult:
+    """What the character looks like and where it appears: attributes, palette, sizes, screen time, company."""
+    chosen, layout = settings.load(), settings.layout
+    rows = rows_of(character_members, layout)
+    with timed() as watch:
+        profile = profile_character(
+            context.partition_key, load_registry(layout).members, rows.instances, rows.embeddings, layout,
+            open_image_text_model(chosen.embedding, settings.device()),
+            load_vocabulary(chosen.analysis.vocabulary), chosen.analysis, chosen.seed,
+        )  # fmt: skip
+    folder = write_profile(profile, layout)
+    metadata = {
+        "profile": dg.MetadataValue.path(str(folder)),
+        "description": dg.MetadataValue.md(profile.as_markdown()),
+        "frame_count": profile.screen_time_frames,
+        "told_attribute_count": profile.told_attribute_count,
+        "seconds": watch.seconds,
+    }
+    return made("character_profile", chosen, version=profile.content_version, metadata=metadata)
+
+
+@dg.asset(partitions_def=CHARACTERS, deps=[character_profile])
+def captions(
+    context: dg.AssetExecutionContext, settings: SettingsResource, character_members: pl.DataFrame
+) -> dg.MaterializeResult:
+    """A caption for every member: the trigger word, then what varies; constant traits are left to the trigger."""
+    chosen, layout = settings.load(), settings.layout
+    profile = read_profile(layout, context.partition_key)
+    with timed() as watch:
+        table = caption_members(
+            profile, character_members, rows_of(character_members, layout).embeddings,
+            open_image_text_model(chosen.embedding, settings.device()),
+            load_vocabulary(chosen.analysis.vocabulary), chosen.captions, chosen.series, layout=layout,
+        )  # fmt: skip
+    metadata = {
+        "caption_count": table.height,
+        "trigger": table["trigger"][0] if table.height else "",
+        "tags_mean": float(table["tags"].list.len().mean() or 0),  # type: ignore[arg-type]
+        "examples": records(table.select("caption").unique(maintain_order=True), limit=8),
+        "seconds": watch.seconds,
+    }
+    return made("captions", chosen, value=table, metadata=metadata)
+
+
+@dg.asset(partitions_def=CHARACTERS)
+def training_dataset(
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    progress: ProgressResource,
+    character_members: pl.DataFrame,
+    captions: pl.DataFrame,
+) -> dg.MaterializeResult:
+    """The character's training images, captions and masks on disk, with a held-out part that is never trained on.
+
+    A selection: quality first, then no near-duplicates, then a diverse subset; held out by whole shots.
+    """
+    chosen, layout = settings.load(), settings.layout
+    rows = rows_of(character_members, layout)
+    with timed() as watch:
+        result = build_dataset(
+            context.partition_key, character_members, rows.instances, frames_of(rows.instances, layout),
+            rows.embeddings, captions, UPath(chosen.frames_source), layout, chosen.dataset, chosen.seed, progress=progress.of(context),
+        )  # fmt: skip
+    counts = dict(result.table.group_by("split").len().iter_rows())
+    sheet = files_sheet(layout, result.table.sort("split", "image")["image"].head(40).to_list())
+    metadata = {
+        "train_image_count": counts.get("train", 0),
+        "held_out_image_count": counts.get("held_out", 0),
+        "dropped": dg.MetadataValue.json(result.dropped),
+        "dropped_count": sum(result.dropped.values()),
+        "folder": dg.MetadataValue.path(str(result.folder)),
+        "dataset_bytes": folder_bytes(result.folder),
+        "seconds": watch.seconds,
+        **({"contact_sheet": picture(sheet, "training images, held-out ones first")} if sheet else {}),
+    }
+    return made("training_dataset", chosen, value=result.table, metadata=metadata)
+
+
+ASSETS = [character_members, character_profile, captions, training_dataset]

@@ -1,0 +1,142 @@
+"""Assets of one character from training to publication. The loop is `yokai_assets.training`, judging `.evaluation`."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from yokai_assets.defs.characters.inputs import load_registry
+from yokai_assets.defs.partitions import CHARACTERS
+from yokai_assets.defs.policies import GPU_POOL
+from yokai_assets.defs.resources import ProgressResource, SettingsResource
+from yokai_assets.defs.results import made, picture, records
+from yokai_assets.embedding.model import open_image_text_model
+from yokai_assets.evaluation import evaluate_character
+from yokai_assets.previews import line_chart
+from yokai_assets.publishing import publish_lora
+from yokai_assets.segmentation.matte import open_matte
+from yokai_assets.settings import Settings
+from yokai_assets.storage.parquet import read_partitions
+from yokai_assets.tables import EMBEDDINGS
+from yokai_assets.training.base_model import open_base_model
+from yokai_assets.training.trainer import train_lora
+
+
+class TrainingOptions(dg.Config):
+    """Training options of one run, under the names of the original guide; unset ones come from the settings."""
+
+    max_train_steps: int | None = Field(None, ge=1, le=1_000_000, description="Optimizer steps.")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate.")
+    network_dim: int | None = Field(None, ge=1, le=512, description="LoRA rank.")
+    network_alpha: float | None = Field(None, gt=0, le=1024, description="LoRA alpha.")
+    train_batch_size: int | None = Field(None, ge=1, le=512, description="Images per step.")
+    save_every_n_steps: int | None = Field(None, ge=1, le=1_000_000, description="Steps between saved checkpoints.")
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return the settings with the options that are set."""
+        chosen = {name: value for name, value in self.model_dump().items() if value is not None}
+        return settings.model_copy(update={"training": settings.training.model_copy(update=chosen)})
+
+
+@dg.asset(partitions_def=CHARACTERS, pool=GPU_POOL)
+def lora_model(
+    context: dg.AssetExecutionContext,
+    config: TrainingOptions,
+    settings: SettingsResource,
+    progress: ProgressResource,
+    training_dataset: pl.DataFrame,
+) -> dg.MaterializeResult:
+    """The character's LoRA: checkpoints that ComfyUI, A1111/Forge and diffusers load.
+
+    Stopped anywhere, it goes on from its last whole checkpoint, bit for bit on a CPU.
+    """
+    chosen, layout, character = config.applied_to(settings.load()), settings.layout, context.partition_key
+    header = {"yokai_series": chosen.series, "yokai_character": character, "yokai_run": context.run_id}
+    result = train_lora(
+        training_dataset, character, layout, chosen.training, settings.device(), chosen.seed,
+        header=header, progress=progress.of(context),
+    )  # fmt: skip
+    metadata = {
+        **result.as_metadata(),
+        "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
+        "loss_curve": picture(_loss_curve(result), "loss"),
+    }
+    return made("lora_model", settings.load(), version=result.content_version, metadata=metadata)
+
+
+@dg.asset(partitions_def=CHARACTERS, pool=GPU_POOL, deps=[lora_model])
+def lora_evaluation(
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    progress: ProgressResource,
+    training_dataset: pl.DataFrame,
+    captions: pl.DataFrame,
+    character_members: pl.DataFrame,
+) -> dg.MaterializeResult:
+    """Pictures drawn with every checkpoint and with the base model, held against held-out images; one is chosen."""
+    chosen, layout, device = settings.load(), settings.layout, settings.device()
+    registry = load_registry(layout)
+    result = evaluate_character(
+        context.partition_key, training_dataset, registry.characters, _vectors(registry, character_members, layout),
+        character_members, captions["trigger"][0], layout, chosen, device,
+        base=open_base_model(chosen.training.base_model, device),
+        model=open_image_text_model(chosen.embedding, device),
+        matte=open_matte(chosen.segmentation, device), progress=progress.of(context),
+    )  # fmt: skip
+    best = result.table.filter(pl.col("is_chosen")).to_dicts()[0]
+    metadata = {
+        "chosen_step": best["step"],
+        "reason": result.reason,
+        **{
+            key: best[key] for key in ("resemblance", "covered_share", "identification", "diversity", "memorised_share")
+        },
+        "base_resemblance": result.table.filter(pl.col("step") == 0)["resemblance"][0],
+        "scores": records(result.table.drop("character_id", "checkpoint")),
+        "pictures": dg.MetadataValue.path(str(layout.lora_tests(context.partition_key))),
+        "sample_grid": picture(result.grid, "base, LoRA, real"),
+        "seconds": result.seconds,
+    }
+    return made("lora_evaluation", chosen, value=result.table, metadata=metadata)
+
+
+@dg.asset(partitions_def=CHARACTERS)
+def published_lora(
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    lora_evaluation: pl.DataFrame,
+    captions: pl.DataFrame,
+    training_dataset: pl.DataFrame,
+) -> dg.MaterializeResult:
+    """The chosen checkpoint under its final name, with sidecar, thumbnail and model card."""
+    chosen, layout = settings.load(), settings.layout
+    published = publish_lora(
+        context.partition_key, lora_evaluation, captions["trigger"][0], layout, chosen, dataset=training_dataset
+    )
+    metadata = {
+        "lora": dg.MetadataValue.path(str(published.path)),
+        "trigger": captions["trigger"][0],
+        "lora_bytes": published.path.stat().st_size,
+        "kept_previous": str(published.previous or ""),
+        "note": published.note,
+        "model_card": dg.MetadataValue.path(str(published.model_card)),
+    }
+    return made("published_lora", chosen, version=published.sha256, metadata=metadata)
+
+
+def _vectors(registry: Any, members: pl.DataFrame, layout: Any) -> pl.DataFrame:
+    """Return vectors of this character's members and of every character's exemplars."""
+    wanted = set(members["instance_id"]) | set(registry.characters["exemplars"].explode().drop_nulls())
+    episodes = {instance_id.split("/", 1)[0] for instance_id in wanted}
+    is_wanted = pl.col("instance_id").is_in(pl.Series(sorted(wanted)).implode())
+    return read_partitions(EMBEDDINGS, layout.tables / "embeddings", episodes, where=is_wanted)
+
+
+def _loss_curve(result: Any):
+    series = {"train": (result.loss_steps, result.losses)}
+    if len(result.validation_steps):
+        series["held out"] = (result.validation_steps, result.validation_losses)
+    return line_chart(series, title="loss", x_label="step", y_label="weighted MSE")
+
+
+ASSETS = [lora_model, lora_evaluation, published_lora]

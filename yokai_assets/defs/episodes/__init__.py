@@ -1,0 +1,1 @@
+"""The episode domain: frames, layers and embeddings, one partition per episode."""

@@ -1,0 +1,41 @@
+"""The I/O manager of tables: one Parquet file per partition, whole or absent, checked against its spec.
+
+Pictures, models and the DuckDB file are not passed through I/O managers: stages write them under the `Layout`.
+"""
+
+import dagster as dg
+import polars as pl
+from upath import UPath
+
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.defs.tables import ASSET_TABLES
+from yokai_assets.storage.parquet import read_table, write_table
+from yokai_assets.tables import TableSpec
+
+
+class ParquetTables(dg.UPathIOManager):
+    """Stores a table asset under `tables/<series>/<asset>[/<partition>].parquet`."""
+
+    extension = ".parquet"
+
+    def dump_to_path(self, context: dg.OutputContext, obj: pl.DataFrame, path: UPath) -> None:
+        """Write the rows; raises `TableError` where they do not conform to the asset's table."""
+        write_table(_spec(context), obj, path)
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame:
+        """Read the rows; raises `FileNotFoundError` or `TableError`, each with its remedy."""
+        return read_table(_spec(context), path)
+
+
+class ParquetIOManager(dg.ConfigurableIOManagerFactory):
+    """Makes the manager for the data root that the settings name."""
+
+    settings: dg.ResourceDependency[SettingsResource]
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> ParquetTables:  # noqa: ARG002
+        """Return a manager on the data root."""
+        return ParquetTables(base_path=self.settings.layout.tables)
+
+
+def _spec(context: dg.InputContext | dg.OutputContext) -> TableSpec:
+    return ASSET_TABLES[context.asset_key.to_user_string()]

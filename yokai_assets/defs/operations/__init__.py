@@ -1,0 +1,1 @@
+"""Operating the road: jobs, schedules, sensors, and launching runs from the command line."""

@@ -1,0 +1,53 @@
+"""One job per domain, and the nightly schedule.
+
+The steps of a run share one process: models are loaded once per run instead of once per step. What that saves is
+measured in `docs/performance.md`. Runs of other partitions are other processes.
+"""
+
+import dagster as dg
+
+from yokai_assets.defs.characters import assets as character_assets
+from yokai_assets.defs.characters import models
+from yokai_assets.defs.episodes import assets as episode_assets
+from yokai_assets.defs.reports import assets as report_assets
+from yokai_assets.defs.series import assets as series_assets
+
+EPISODES_JOB = "episodes"
+SERIES_JOB = "series"
+CHARACTERS_JOB = "characters"
+REPORT_JOB = "report"
+
+episodes_job = dg.define_asset_job(
+    EPISODES_JOB,
+    selection=episode_assets.ASSETS,
+    description="One episode: frames, layers, clean plates, vectors. Backfill it over episodes.",
+    executor_def=dg.in_process_executor,
+)
+series_job = dg.define_asset_job(
+    SERIES_JOB,
+    selection=series_assets.ASSETS,
+    description="The whole series: index, clustering, character registry.",
+    executor_def=dg.in_process_executor,
+)
+characters_job = dg.define_asset_job(
+    CHARACTERS_JOB,
+    selection=[*character_assets.ASSETS, *models.ASSETS],
+    description="One character, from profile to published LoRA. Backfill it over characters.",
+    executor_def=dg.in_process_executor,
+)
+report_job = dg.define_asset_job(
+    REPORT_JOB,
+    selection=report_assets.ASSETS,
+    description="Catalog and gallery, from whatever exists.",
+    executor_def=dg.in_process_executor,
+)
+
+nightly_series = dg.ScheduleDefinition(
+    name="nightly_series",
+    job=series_job,
+    cron_schedule="0 3 * * *",
+    description="Clusters the series every night at three and updates the registry.",
+)
+
+JOBS = [episodes_job, series_job, characters_job, report_job]
+SCHEDULES = [nightly_series]

@@ -1,0 +1,189 @@
+"""What there is to do: which assets of which partitions are missing or out of date, and why.
+
+Reads Dagster's own records (materializations, their versions and tags, check results) and the settings; starts
+nothing. `launching` runs what this module names.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+from upath import UPath
+
+from yokai_assets.defs.operations import jobs
+from yokai_assets.defs.policies import POLICIES
+from yokai_assets.defs.reports.assets import report_fingerprint
+from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
+from yokai_assets.defs.series.assets import index_fingerprint
+from yokai_assets.frames.episodes import find_episode, source_fingerprint
+from yokai_assets.registry import RegistryStore, member_fingerprint
+from yokai_assets.settings import Settings
+from yokai_assets.storage.layout import Layout
+
+CODE_VERSION_TAG = "dagster/code_version"
+DATA_VERSION_TAG = "dagster/data_version"
+INPUT_VERSION_TAG = "dagster/input_data_version/"
+
+UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    jobs.EPISODES_JOB: {
+        "frames": (),
+        "character_layers": ("frames",),
+        "background_layers": ("frames", "character_layers"),
+        "embeddings": ("character_layers",),
+    },
+    jobs.SERIES_JOB: {
+        "embedding_index": (),
+        "clusters": ("embedding_index",),
+        "character_registry": ("clusters",),
+    },
+    jobs.CHARACTERS_JOB: {
+        "character_members": (),
+        "character_profile": ("character_members",),
+        "captions": ("character_members", "character_profile"),
+        "training_dataset": ("character_members", "captions"),
+        "lora_model": ("training_dataset",),
+        "lora_evaluation": ("lora_model", "training_dataset", "captions", "character_members"),
+        "published_lora": ("lora_evaluation", "captions", "training_dataset"),
+    },
+    jobs.REPORT_JOB: {"catalog": (), "gallery": ("catalog",)},
+}
+"""Job -> asset -> assets of the same partition that it reads, in the order of the road."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Assets of one partition to be made in one run."""
+
+    job: str
+    partition: str | None
+    assets: tuple[str, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def why(self) -> str:
+        """The reason of the first asset: the others follow from it."""
+        return f"{self.assets[0]}: {self.reasons[self.assets[0]]}"
+
+
+class Planner:
+    """Finds what is missing or out of date in one data root."""
+
+    def __init__(self, instance: dg.DagsterInstance, settings: Settings) -> None:
+        self._instance = instance
+        self._settings = settings
+        self._layout = Layout.of(settings)
+
+    def episodes(self, keys: list[str]) -> Iterator[Work]:
+        """Yield the work of each episode that has any."""
+        source = UPath(self._settings.frames_source)
+        for key in keys:
+            fingerprint = source_fingerprint(find_episode(source, key))
+            yield from self._work(jobs.EPISODES_JOB, key, {"frames": fingerprint})
+
+    def series(self) -> Iterator[Work]:
+        """Yield the work of the series, if any."""
+        yield from self._work(jobs.SERIES_JOB, None, {"embedding_index": index_fingerprint(self._layout)})
+
+    def characters(self, keys: list[str]) -> Iterator[Work]:
+        """Yield the work of each character that has any."""
+        registry = RegistryStore(self._layout.registry).load()
+        if registry is None:
+            return
+        by_character = registry.members.partition_by("character_id", as_dict=True)
+        for key in keys:
+            members = by_character.get((key,))
+            if members is not None:
+                yield from self._work(jobs.CHARACTERS_JOB, key, {}, {"character_members": member_fingerprint(members)})
+
+    def report(self) -> Iterator[Work]:
+        """Yield the work of the report, if any."""
+        fingerprint = report_fingerprint(self._layout)
+        yield from self._work(jobs.REPORT_JOB, None, {"catalog": fingerprint, "gallery": fingerprint})
+
+    def _work(
+        self,
+        job: str,
+        partition: str | None,
+        sources: Mapping[str, str],
+        versions: Mapping[str, str] | None = None,
+    ) -> Iterator[Work]:
+        reasons: dict[str, str] = {}
+        stopped: set[str] = set()
+        records = {asset: self._record(asset, partition) for asset in UPSTREAM[job]}
+        for asset, upstream in UPSTREAM[job].items():
+            if any(name in stopped for name in upstream):
+                stopped.add(asset)
+                continue
+            reason = self._reason(asset, records, upstream, reasons, sources.get(asset), (versions or {}).get(asset))
+            if reason:
+                reasons[asset] = reason
+            elif self._is_stopped_by_check(asset, partition):
+                stopped.add(asset)
+        if reasons:
+            yield Work(job, partition, tuple(reasons), reasons)
+
+    def _reason(
+        self,
+        asset: str,
+        records: Mapping[str, dg.AssetMaterialization | None],
+        upstream: tuple[str, ...],
+        planned: Mapping[str, str],
+        source: str | None,
+        version: str | None,
+    ) -> str | None:
+        record = records[asset]
+        if record is None:
+            return "not made yet"
+        tags = record.tags or {}
+        if tags.get(CODE_VERSION_TAG) != POLICIES[asset].code_version:
+            return "its code changed"
+        if tags.get(SETTINGS_TAG) != settings_fingerprint(self._settings, asset):
+            return "its settings changed"
+        if source is not None and tags.get(SOURCE_TAG) != source:
+            return "its source changed"
+        if version is not None and tags.get(DATA_VERSION_TAG) != version:
+            return "its members changed"
+        for name in upstream:
+            if name in planned or not _read_version(tags, name, records[name]):
+                return f"{name} changed"
+        return None
+
+    def _record(self, asset: str, partition: str | None) -> dg.AssetMaterialization | None:
+        key = dg.AssetKey(asset)
+        found = self._instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None), limit=1
+        )
+        return found.records[0].asset_materialization if found.records else None
+
+    def _is_stopped_by_check(self, asset: str, partition: str | None) -> bool:
+        """Say whether a blocking check failed on what is there: what follows must not be made from it."""
+        for name in BLOCKING_CHECKS.get(asset, ()):
+            history = self._instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(dg.AssetKey(asset), name), limit=10_000
+            )
+            latest = next((entry for entry in history if entry.partition == partition), None)
+            evaluation = latest.event.asset_check_evaluation if latest and latest.event else None
+            if evaluation and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+                return True
+        return False
+
+
+BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
+    "frames": ("frames_are_readable",),
+    "embeddings": ("vectors_are_sound", "every_instance_is_embedded"),
+    "clusters": ("clusters_are_usable",),
+    "training_dataset": ("dataset_is_large_enough", "captions_cover_dataset"),
+    "lora_evaluation": ("lora_beats_base",),
+}
+"""Asset -> its blocking checks. A test holds this against the definitions."""
+
+
+def _read_version(tags: Mapping[str, str], name: str, upstream: dg.AssetMaterialization | None) -> bool:
+    """Say whether what was read of `name` is what is there now.
+
+    Dagster records the version itself for an unpartitioned input and its sha256 for a partitioned one.
+    """
+    now = (upstream.tags or {}).get(DATA_VERSION_TAG) if upstream else None
+    read = tags.get(INPUT_VERSION_TAG + name)
+    return now is not None and read in (now, hashlib.sha256(now.encode()).hexdigest())

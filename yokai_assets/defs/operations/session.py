@@ -1,0 +1,73 @@
+"""Opening the road for a command: the instance's home, the definitions with a listener, the instance itself.
+
+The home is `$DAGSTER_HOME`, else `<data root>/dagster` with the shipped `dagster.yaml`, so each data root has its
+own history and `dagster dev` on it shows the same runs.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import dagster as dg
+from platformdirs import user_data_path
+
+from yokai_assets.definitions import build_definitions
+from yokai_assets.defs.operations.launching import Observer, Road
+from yokai_assets.defs.resources import ProgressListener, ProgressResource, SettingsResource
+from yokai_assets.settings import Settings
+from yokai_assets.storage.files import is_local, sha256_of_parts
+from yokai_assets.storage.layout import Layout
+
+
+def instance_home(settings: Settings) -> Path:
+    """Return the instance's home, made ready with the shipped `dagster.yaml` if it has none."""
+    configured = os.environ.get("DAGSTER_HOME")
+    if configured:
+        return Path(configured)
+    root = Layout.of(settings).root
+    home = Path(str(root)) / "dagster" if is_local(root) else user_data_path("yokai") / sha256_of_parts(str(root))[:12]
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / "dagster.yaml"
+    if not target.exists():
+        shutil.copyfile(_shipped_file("dagster.yaml"), target)
+    return home
+
+
+def workspace_file() -> Path:
+    """Return the shipped `workspace.yaml`."""
+    return _shipped_file("workspace.yaml")
+
+
+@contextmanager
+def open_road(
+    settings: Settings, *, observer: Observer | None = None, listener: ProgressListener | None = None
+) -> Iterator[Road]:
+    """Yield a road on the settings' instance.
+
+    Args:
+        settings: Settings of every run; whatever file or environment they came from.
+        observer: Hears of stages and runs.
+        listener: Hears of the progress of steps.
+    """
+    home = instance_home(settings)
+    progress = ProgressResource()
+    if listener:
+        progress.heard_by(listener)
+    overrides = settings.model_dump(mode="json")
+    definitions = build_definitions({"settings": SettingsResource(overrides=overrides), "progress": progress})
+    previous = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(home)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield Road(definitions, instance, settings, observer)
+    finally:
+        if previous is None:
+            del os.environ["DAGSTER_HOME"]
+
+
+def _shipped_file(name: str) -> Path:
+    inside = Path(str(resources.files("yokai_assets"))) / name
+    return inside if inside.is_file() else inside.parent.parent / name

@@ -1,0 +1,63 @@
+"""Policies that hold for every asset, applied once at the root: owners, kinds, groups, code versions, pools.
+
+What an asset *does* is in its own module. Pool limits live in `dagster.yaml` and in the instance, not in code.
+"""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from yokai_assets.defs.tables import definition_metadata
+
+OWNERS = ["team:characters"]
+
+GPU_POOL = "gpu"
+DUCKDB_POOL = "duckdb"
+
+
+@dataclass(frozen=True, slots=True)
+class AssetPolicy:
+    """What the platform says of an asset beside its code."""
+
+    group: str
+    kinds: tuple[str, ...]
+    code_version: str
+    pool: str | None = None
+
+
+POLICIES: dict[str, AssetPolicy] = {
+    "frames": AssetPolicy("episodes", ("python", "polars", "parquet"), "1"),
+    "character_layers": AssetPolicy("episodes", ("python", "parquet"), "1", pool=GPU_POOL),
+    "background_layers": AssetPolicy("episodes", ("python", "parquet"), "1"),
+    "embeddings": AssetPolicy("episodes", ("pytorch", "polars", "parquet"), "1", pool=GPU_POOL),
+    "embedding_index": AssetPolicy("series", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),
+    "clusters": AssetPolicy("series", ("scikitlearn", "parquet"), "1"),
+    "character_registry": AssetPolicy("series", ("python", "parquet"), "1"),
+    "character_members": AssetPolicy("characters", ("polars", "parquet"), "1"),
+    "character_profile": AssetPolicy("characters", ("pytorch", "json"), "1"),
+    "captions": AssetPolicy("characters", ("pytorch", "parquet"), "1"),
+    "training_dataset": AssetPolicy("characters", ("python", "parquet"), "1"),
+    "lora_model": AssetPolicy("characters", ("pytorch", "huggingface"), "1", pool=GPU_POOL),
+    "lora_evaluation": AssetPolicy("characters", ("pytorch", "parquet"), "1", pool=GPU_POOL),
+    "published_lora": AssetPolicy("characters", ("huggingface",), "1"),
+    "catalog": AssetPolicy("report", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),
+    "gallery": AssetPolicy("report", ("python", "json"), "1"),
+}
+
+
+def with_policy(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Return the spec with the owners, kinds, group, version and table metadata of its asset.
+
+    Raises:
+        KeyError: The asset has no policy: every asset must have one.
+    """
+    name = spec.key.to_user_string()
+    policy = POLICIES[name]
+    upstream = [dep.asset_key.to_user_string() for dep in spec.deps]
+    return spec.replace_attributes(
+        owners=OWNERS,
+        group_name=policy.group,
+        kinds=set(policy.kinds),
+        code_version=policy.code_version,
+        metadata={**spec.metadata, **definition_metadata(name, upstream)},
+    )

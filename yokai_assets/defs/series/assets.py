@@ -1,0 +1,146 @@
+"""Assets of the whole series. Methods are in `yokai_assets.clustering` and `.registry`, SQL in `sql/`."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+from upath import UPath
+
+from yokai_assets.clustering import assess_clustering, cluster_instances
+from yokai_assets.defs.policies import DUCKDB_POOL
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
+from yokai_assets.previews.stages import groups_sheet
+from yokai_assets.registry import RegistryStore, update_registry
+from yokai_assets.storage.database import publish, read_vectors
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import files_fingerprint, read_partitions, table_files
+from yokai_assets.tables import CLUSTERS, INSTANCES
+
+INDEXED = {"frames": "frames", "instances": "character_layers", "embeddings": "embeddings"}
+"""Database table -> asset whose partitions fill it."""
+
+
+def indexed_files(layout: Layout) -> dict[str, dict[str, UPath]]:
+    """Return database table -> partition -> Parquet file of what the index holds."""
+    return {table: table_files(layout.tables / asset) for table, asset in INDEXED.items()}
+
+
+def index_fingerprint(layout: Layout) -> str:
+    """Return a hash of which files the index would be made of now."""
+    return files_fingerprint(indexed_files(layout))
+
+
+@dg.asset(
+    deps=[
+        dg.AssetDep("frames", partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep("character_layers", partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep("embeddings", partition_mapping=dg.AllPartitionMapping()),
+    ],
+    pool=DUCKDB_POOL,
+)
+def embedding_index(settings: SettingsResource) -> dg.MaterializeResult:
+    """Frames, instances and vectors of all episodes in one DuckDB file, for SQL and for the clustering.
+
+    Only changed episodes are written: into a copy that then takes the published file's name, so readers neither wait
+    nor make it wait. Missing or failed episodes are simply not in it.
+    """
+    chosen, layout = settings.load(), settings.layout
+    sources = indexed_files(layout)
+    fingerprint = files_fingerprint(sources)
+    report = publish(layout.database, sources)
+    metadata = {
+        "episode_count": len(sources["embeddings"]),
+        "partitions_written": report.written_count,
+        "partitions_unchanged": report.unchanged_count,
+        "database": dg.MetadataValue.path(str(layout.database)),
+        "database_bytes": report.size_bytes,
+        "seconds": report.seconds,
+    }
+    return made(
+        "embedding_index", chosen, version=report.content_version, metadata=metadata,
+        tags={SOURCE_TAG: fingerprint}, is_partitioned=False,
+    )  # fmt: skip
+
+
+@dg.asset(deps=[embedding_index])
+def clusters(settings: SettingsResource) -> dg.MaterializeResult:
+    """Groups of instances that look like one character; what belongs to none is noise (-1).
+
+    A clustering is only a proposal: labels mean nothing beyond it. Identity is the registry's.
+    """
+    chosen, layout = settings.load(), settings.layout
+    index = read_vectors(layout.database)
+    with timed() as watch:
+        found = cluster_instances(index.vectors, index.frame_ids, chosen.clustering, chosen.seed)
+    quality = assess_clustering(index.vectors, found.labels, chosen.seed)
+    table = CLUSTERS.from_rows(
+        {
+            "instance_id": i,
+            "episode": e,
+            "cluster_label": int(label),
+            "probability": float(p),
+            "is_rare_group": bool(rare),
+        }
+        for i, e, label, p, rare in zip(
+            index.instance_ids, index.episodes, found.labels, found.probabilities, found.is_rare_group, strict=True
+        )
+    )
+    groups = {
+        f"{label} ({len(files)})": files
+        for label, files in _cutouts_by(table.filter(pl.col("cluster_label") >= 0), "cluster_label", layout).items()
+    }
+    sheet = groups_sheet(groups, layout)
+    metadata = {
+        **quality.as_dict(),
+        "instance_count": table.height,
+        "method": found.method,
+        "parameters": dg.MetadataValue.json(found.parameters),
+        "seconds": watch.seconds,
+        **({"contact_sheet": picture(sheet, "one row per cluster")} if sheet else {}),
+    }
+    return made("clusters", chosen, value=table, metadata=metadata, is_partitioned=False)
+
+
+@dg.asset
+def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg.MaterializeResult:
+    """The characters of the series, with ids that never move.
+
+    Each clustering is matched to the known characters (shared members first, centroids second); what happened to
+    each - born, grown, merged, split, retired - is an event. Groups too small to train are kept as `too_small`.
+    """
+    chosen, layout = settings.load(), settings.layout
+    store = RegistryStore(layout.registry)
+    previous = store.load()
+    with timed() as watch:
+        registry = update_registry(
+            previous, clusters, read_vectors(layout.database).as_embeddings(), chosen.registry,
+            chosen.clustering.min_cluster_size, datetime.now(UTC),
+        )  # fmt: skip
+        if previous is None or registry.content_hash != previous.content_hash:
+            store.save(registry)
+    states = dict(registry.characters.group_by("state").len().iter_rows())
+    groups = _cutouts_by(registry.members.sort("centroid_cosine", descending=True), "character_id", layout)
+    sheet = groups_sheet(groups, layout)
+    metadata = {
+        "registry_version": registry.version,
+        **{f"{state}_count": states.get(state, 0) for state in ("active", "too_small", "retired")},
+        "member_count": registry.members.height,
+        "characters": records(registry.characters.select("character_id", "state", "member_count", "episode_count")),
+        "new_events": records(registry.new_events.select("character_id", "kind", "other_id", "note")),
+        "seconds": watch.seconds,
+        **({"contact_sheet": picture(sheet, "one row per character, most typical first")} if sheet else {}),
+    }
+    return made("character_registry", chosen, version=registry.content_hash, metadata=metadata, is_partitioned=False)
+
+
+def _cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, list[str]]:
+    """Return group -> cut-outs, largest group first, reading only the episodes that are needed."""
+    top = rows.group_by(column, maintain_order=True).head(8)
+    sizes = rows.group_by(column).len().sort("len", descending=True)
+    instances = read_partitions(INSTANCES, layout.tables / "character_layers", top["episode"].unique().to_list())
+    named = top.join(instances.select("instance_id", "cutout"), on="instance_id", how="inner", maintain_order="left")
+    return {str(key): named.filter(pl.col(column) == key)["cutout"].to_list() for key in sizes[column]}
+
+
+ASSETS = [embedding_index, clusters, character_registry]

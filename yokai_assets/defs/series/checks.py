@@ -1,0 +1,75 @@
+"""Checks of the clustering and of the registry."""
+
+import dagster as dg
+import polars as pl
+
+from yokai_assets.clustering import assess_clustering
+from yokai_assets.defs.checking import judged
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.defs.series import assets
+from yokai_assets.registry import RegistryStore
+from yokai_assets.storage.database import read_vectors
+
+
+@dg.asset_check(asset=assets.clusters, blocking=True)
+def clusters_are_usable(settings: SettingsResource, clusters: pl.DataFrame) -> dg.AssetCheckResult:
+    """The clustering found groups and left not too much as noise."""
+    limit = settings.load().clustering.max_noise_share
+    noise_share = clusters.filter(pl.col("cluster_label") < 0).height / max(1, clusters.height)
+    count = clusters.filter(pl.col("cluster_label") >= 0)["cluster_label"].n_unique()
+    return judged(
+        count > 0 and noise_share <= limit,
+        expected=f"at least one group and at most {limit:.0%} noise",
+        actual=f"{count} groups, {noise_share:.1%} noise of {clusters.height} instances",
+        remedy="More episodes, a smaller `clustering.min_cluster_size`, or another embedding model.",
+        noise_share=round(noise_share, 4),
+        cluster_count=count,
+    )
+
+
+@dg.asset_check(asset=assets.clusters)
+def clusters_are_apart(settings: SettingsResource, clusters: pl.DataFrame) -> dg.AssetCheckResult:
+    """Groups are compact and apart (silhouette); sizes as numbers."""
+    chosen = settings.load()
+    index = read_vectors(settings.layout.database)
+    labels = index.align(clusters, "cluster_label", missing=-1)
+    quality = assess_clustering(index.vectors, labels, chosen.seed)
+    silhouette = quality.silhouette
+    return judged(
+        silhouette is None or silhouette >= chosen.clustering.min_silhouette,
+        expected=f"silhouette of at least {chosen.clustering.min_silhouette}",
+        actual=f"silhouette {silhouette}, sizes {quality.smallest} to {quality.largest}",
+        remedy="Look at `contact_sheet` of `clusters`: mixed rows mean that groups should be split "
+        "(`clustering.min_samples` up) or that the embedding model does not tell these characters apart.",
+        severity=dg.AssetCheckSeverity.WARN,
+        smallest=quality.smallest or 0,
+        largest=quality.largest or 0,
+    )
+
+
+@dg.asset_check(asset=assets.character_registry)
+def characters_stay_themselves(settings: SettingsResource) -> dg.AssetCheckResult:
+    """Few instances changed their character since the last clustering."""
+    limit = settings.load().registry.max_changed_share
+    now, before = RegistryStore(settings.layout.registry).load_last_two()
+    shared = 0 if before is None else before.members.join(now.members, on="instance_id").height
+    changed = (
+        0
+        if before is None
+        else before.members.join(now.members, on="instance_id")
+        .filter(pl.col("character_id") != pl.col("character_id_right"))
+        .height
+    )
+    share = changed / max(1, shared)
+    return judged(
+        share <= limit,
+        expected=f"at most {limit:.0%} of the instances known before change character",
+        actual=f"{changed} of {shared} changed",
+        remedy="Read the events in `character_registry`. If the new clustering is worse, restore its parameters and "
+        "materialize `clusters` and `character_registry` again.",
+        severity=dg.AssetCheckSeverity.WARN,
+        changed_share=round(share, 4),
+    )
+
+
+CHECKS = [clusters_are_usable, clusters_are_apart, characters_stay_themselves]

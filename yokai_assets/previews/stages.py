@@ -1,0 +1,89 @@
+"""The one picture that each stage shows of its work: which images, in which order, with which labels.
+
+Picking only; drawing is `sheets` and `charts`. A picture that cannot be made is `None`, never an error: a preview
+must not cost a finished stage.
+"""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+from PIL import Image
+from upath import UPath
+
+from yokai_assets.previews.sheets import contact_sheet
+from yokai_assets.storage.layout import Layout
+
+MAX_TILES = 40
+
+
+def evenly(frame: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Return `count` rows spread evenly over `frame`, in order."""
+    if frame.height <= count:
+        return frame
+    return frame[np.linspace(0, frame.height - 1, count).round().astype(int).tolist()]
+
+
+def frames_sheet(frames: pl.DataFrame, frames_source: UPath) -> Image.Image | None:
+    """Show the first representative of up to 24 shots."""
+    from yokai_assets.frames.reader import iter_frames
+
+    firsts = frames.filter(pl.col("status") == "ok").unique("shot", keep="first", maintain_order=True)
+    rows = evenly(firsts, 24)
+    pictures = [(row, image) for row, image in iter_frames(rows, frames_source) if isinstance(image, Image.Image)]
+    return _sheet(
+        [image for _, image in pictures], [f"shot {row['shot']}" for row, _ in pictures], columns=6, tile_px=160
+    )
+
+
+def files_sheet(
+    layout: Layout, files: Iterable[str], labels: Sequence[str] | None = None, *, columns: int = 8, tile_px: int = 96
+) -> Image.Image | None:
+    """Show image files given relative to the data root; unreadable ones are left out."""
+    images: list[Image.Image] = []
+    shown: list[str] = []
+    for index, file in enumerate(files):
+        with contextlib.suppress(OSError, ValueError), layout.absolute(file).open("rb") as stream:
+            image = Image.open(stream)
+            image.load()
+            images.append(image)
+            shown.append(labels[index] if labels else "")
+    return _sheet(images, shown if labels else None, columns=columns, tile_px=tile_px)
+
+
+def instances_sheet(instances: pl.DataFrame, layout: Layout) -> Image.Image | None:
+    """Show up to 40 cut-outs of an episode, spread over it."""
+    rows = evenly(instances.sort("frame_index", "instance_index"), MAX_TILES)
+    return files_sheet(layout, rows["cutout"].to_list(), [f"{i:,}" for i in rows["frame_index"]])
+
+
+def groups_sheet(
+    groups: dict[str, list[str]], layout: Layout, *, per_group: int = 8, max_groups: int = 24
+) -> Image.Image | None:
+    """Show one row per group (cluster, character): its name and up to `per_group` cut-outs."""
+    files: list[str] = []
+    labels: list[str] = []
+    for name, cutouts in list(groups.items())[:max_groups]:
+        row = cutouts[:per_group]
+        files += row + [""] * (per_group - len(row))
+        labels += [name] + [""] * (per_group - 1)
+    images = [_open_or_blank(layout, file) for file in files]
+    return _sheet(images, labels, columns=per_group, tile_px=84)
+
+
+def _open_or_blank(layout: Layout, file: str) -> Image.Image:
+    if file:
+        with contextlib.suppress(OSError, ValueError), layout.absolute(file).open("rb") as stream:
+            image = Image.open(stream)
+            image.load()
+            return image
+    return Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+
+
+def _sheet(
+    images: list[Image.Image], labels: Sequence[str] | None, *, columns: int, tile_px: int
+) -> Image.Image | None:
+    if not images:
+        return None
+    return contact_sheet(images, columns=min(columns, len(images)), tile_px=tile_px, labels=labels)
