@@ -1,0 +1,145 @@
+"""From a file's bytes to pixels: 8-bit RGB, upright, whatever the format and mode; or a small luma picture, fast.
+
+One image at a time, judged by content and never by name. Videos are `video`'s matter, hashes `fingerprint`'s.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+from upath import UPath
+
+MAX_FRAME_PIXELS = 1 << 26
+"""Refuse larger images (67 megapixels, twice 8K video): decoding one would take a gigabyte for no frame."""
+
+THUMBNAIL_PX = (160, 90)
+"""Thumbnails are scaled down by a power of two up to 8, to no less than this (width, height)."""
+
+_EXIF_ORIENTATION = 0x0112
+
+
+class FrameError(Exception):
+    """A frame that cannot be read: where, why, and what to do."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{path}: {reason}. {remedy}")
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+
+def read_bytes(path: UPath) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        FrameError: It is missing, empty or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or f"{type(error).__name__}: {error}"
+        raise FrameError(str(path), f"cannot be opened ({reason})", "Check the file and its permissions.") from error
+    if not data:
+        raise FrameError(str(path), "the file is empty (0 bytes)", "Extract this frame again.")
+    return data
+
+
+def decode_rgb(data: bytes, name: str) -> Image.Image:
+    """Decode an image file in full: RGB, 8 bits, upright; of an animation its first frame.
+
+    Transparent pixels are put on black, as a player shows them; 16-bit grey is scaled, not clipped.
+
+    Raises:
+        FrameError: `data` is no image, damaged, truncated or larger than `MAX_FRAME_PIXELS`.
+    """
+    try:
+        with _open(data, name) as image:
+            return _as_rgb(_upright(image))
+    except FrameError:
+        raise
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def decode_thumbnail(data: bytes, name: str) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode a small luma picture, and the full size of the upright image.
+
+    A JPEG is decoded at down to 1/8 in the DCT domain, luma only: about four times as fast as in full.
+
+    Returns:
+        An `L` image at 1/1, 1/2, 1/4 or 1/8 of the frame, and the frame's (width, height) in px.
+
+    Raises:
+        FrameError: As for `decode_rgb`.
+    """
+    try:
+        with _open(data, name) as image:
+            size_px = image.size
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                image.draft("L", THUMBNAIL_PX)
+            image.load()
+            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                size_px = (size_px[1], size_px[0])
+            upright = _upright(image)
+            luma = upright if upright.mode == "L" else _as_rgb(upright).convert("L")
+            return shrink_luma(luma), size_px
+    except FrameError:
+        raise
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def shrink_luma(luma: Image.Image) -> Image.Image:
+    """Scale an `L` image down by 2, 4 or 8 (box filter), as a JPEG decoder would, but not below `THUMBNAIL_PX`."""
+    factor = 8
+    while factor > 1 and (luma.width < THUMBNAIL_PX[0] * factor or luma.height < THUMBNAIL_PX[1] * factor):
+        factor //= 2
+    return luma.reduce(factor) if factor > 1 else luma
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_FRAME_PIXELS:
+        raise FrameError(
+            name,
+            f"{image.width}x{image.height} px is larger than any video frame",
+            "Remove it, or scale it down to the size of the other frames.",
+        )
+    return image
+
+
+def _damaged(name: str, error: Exception) -> FrameError:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return FrameError(name, "is no image in a known format", "Extract this frame again, or remove the file.")
+    if isinstance(error, Image.DecompressionBombError):
+        return FrameError(name, str(error).rstrip("."), "Remove it, or scale it down to the size of the other frames.")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return FrameError(name, f"is damaged ({reason})", "Extract this frame again.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey_to_rgb(image)
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(ground, with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit or float grey to 8 bits: Pillow's own conversion clips it."""
+    values = np.asarray(image).astype(np.float32)
+    float_scale = 1.0 if float(np.nanmax(values)) <= 1.0 else 255.0
+    full_scale = float_scale if image.mode == "F" else 65535.0
+    grey = np.clip(np.nan_to_num(values) * (255.0 / full_scale), 0, 255).round().astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

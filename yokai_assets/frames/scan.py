@@ -1,0 +1,264 @@
+"""The table of an episode's frames: every frame found, judged, hashed, put into shots and near-duplicate groups.
+
+Orchestration of this package's parts. What is in a frame is decided later, in `yokai_assets.segmentation`.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+from upath import UPath
+
+from yokai_assets.frames.decoding import FrameError, decode_thumbnail, read_bytes, shrink_luma
+from yokai_assets.frames.duplicates import choose_representatives
+from yokai_assets.frames.episodes import EpisodeSource
+from yokai_assets.frames.fingerprint import FramePrint, fingerprint_luma
+from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
+from yokai_assets.frames.reader import decoder_threads, source_path
+from yokai_assets.frames.shots import assign_shots
+from yokai_assets.frames.video import DecodeReport, FrameSampler, decode_video
+from yokai_assets.progress import Progress, silent
+from yokai_assets.settings.model import FramesSettings
+from yokai_assets.tables import FRAMES
+
+_CHUNK_FRAMES = 16
+_MEASURED = (
+    "reason",
+    "size_bytes",
+    "modified_ns",
+    "width_px",
+    "height_px",
+    "content_sha256",
+    "dhash",
+    "luma_mean",
+    "luma_deviation",
+)
+
+
+def scan_episode(
+    episode: EpisodeSource,
+    frames_source: UPath,
+    settings: FramesSettings,
+    *,
+    previous: pl.DataFrame | None = None,
+    progress: Progress = silent,
+) -> pl.DataFrame:
+    """Look at every frame of an episode once.
+
+    Args:
+        episode: From `episodes`.
+        frames_source: What `source` in the table is relative to.
+        settings: Rates and thresholds.
+        previous: The episode's table from an earlier scan. Image files of unchanged name, size and time are taken
+            from it without opening them, after a sample has been measured again and found equal (so a table of an
+            older hash is not trusted). Frames of videos are always decoded.
+        progress: Told after every few frames.
+
+    Returns:
+        Table `frames`, a row per frame, in order. A frame that cannot be read is a row with status `unreadable` and
+        its reason; a video that cannot be opened is one such row.
+
+    Raises:
+        OSError: The episode's folder cannot be listed.
+    """
+    relative = episode.path.relative_to(frames_source).as_posix()
+    if episode.kind == "video":
+        measured = list(_scan_video(episode.path, relative, settings, progress))
+    else:
+        measured = _scan_folder(episode.path, relative, frames_source, previous, progress)
+    return _as_table(measured, episode.key, settings)
+
+
+def _scan_folder(
+    folder: UPath, relative: str, frames_source: UPath, previous: pl.DataFrame | None, progress: Progress
+) -> list[dict[str, Any]]:
+    entries = [entry for entry in list_folder(folder, with_sizes=True) if entry.is_image]
+    known = _reusable(previous, frames_source)
+    rows: list[dict[str, Any]] = []
+    to_open: list[tuple[int, Entry]] = []
+    for entry in entries:
+        source = _source_of(relative, entry)
+        seen = known.get(source)
+        if seen and _is_unchanged(seen, entry):
+            rows.append(seen)
+        else:
+            to_open.append((len(rows), entry))
+            rows.append({"source": source, "size_bytes": entry.size_bytes, "modified_ns": entry.modified_ns})
+    _measure_files(rows, to_open, frames_source, progress)
+    return rows
+
+
+def _is_unchanged(seen: dict[str, Any], entry: Entry) -> bool:
+    if seen["dhash"] is None or entry.modified_ns is None:  # what was unreadable may be a matter of permissions
+        return False
+    return (seen["size_bytes"], seen["modified_ns"]) == (entry.size_bytes, entry.modified_ns)
+
+
+def _source_of(relative: str, entry: Entry) -> str:
+    name = entry.name if is_storable_name(entry.name) else entry.name.encode("utf-8", "backslashreplace").decode()
+    return f"{relative}/{name}"
+
+
+def _reusable(previous: pl.DataFrame | None, frames_source: UPath) -> dict[str, dict[str, Any]]:
+    """Return earlier rows by source; none when a sample, measured again, disagrees."""
+    if previous is None or previous.is_empty():
+        return {}
+    rows = {row["source"]: row for row in previous.select("source", *_MEASURED).iter_rows(named=True)}
+    readable = [row for row in rows.values() if row["dhash"] is not None and "#" not in row["source"]]
+    for row in readable[:: max(1, len(readable) // 3)][:3]:
+        try:
+            again = _measure_file(source_path(frames_source, row["source"]))
+        except FrameError:
+            continue  # the file is gone or changed: its size or time will say so
+        if again["content_sha256"] == row["content_sha256"] and again["dhash"] != row["dhash"]:
+            return {}
+    return rows
+
+
+def _measure_files(
+    rows: list[dict[str, Any]], to_open: list[tuple[int, Entry]], frames_source: UPath, progress: Progress
+) -> None:
+    """Fill in `rows` at the given positions, in threads: Pillow and sha256 let the interpreter go while they work."""
+    done = len(rows) - len(to_open)
+    progress(done, len(rows), "unchanged" if done else "")
+
+    def measure(chunk: list[tuple[int, Entry]]) -> list[tuple[int, dict[str, Any]]]:
+        return [(at, _measure_or_reason(rows[at]["source"], entry, frames_source)) for at, entry in chunk]
+
+    chunks = (to_open[i : i + _CHUNK_FRAMES] for i in range(0, len(to_open), _CHUNK_FRAMES))
+    with ThreadPoolExecutor(decoder_threads(), thread_name_prefix="scan") as pool:
+        for result in _in_order(pool, measure, chunks):
+            for position, values in result:
+                rows[position].update(values)
+            done += len(result)
+            progress(done, len(rows))
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Any, chunks: Iterator[Any]) -> Iterator[Any]:
+    ahead: deque[Future[Any]] = deque()
+    for chunk in chunks:
+        ahead.append(pool.submit(work, chunk))
+        if len(ahead) > 4 * decoder_threads():
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _measure_or_reason(source: str, entry: Entry, frames_source: UPath) -> dict[str, Any]:
+    if not is_storable_name(entry.name):
+        return {"reason": "its name is not valid UTF-8. Rename it, e.g. with `convmv -t utf-8`."}
+    try:
+        return _measure_file(source_path(frames_source, source))
+    except FrameError as error:
+        return {"reason": f"{error.reason}. {error.remedy}"}
+
+
+def _measure_file(path: UPath) -> dict[str, Any]:
+    data = read_bytes(path)
+    thumbnail, (width_px, height_px) = decode_thumbnail(data, str(path))
+    digest = hashlib.sha256(data).hexdigest()
+    return _measurement(width_px, height_px, digest, fingerprint_luma(thumbnail))
+
+
+def _measurement(width_px: int, height_px: int, content_sha256: str, found: FramePrint) -> dict[str, Any]:
+    return {
+        "reason": None,
+        "width_px": width_px,
+        "height_px": height_px,
+        "content_sha256": content_sha256,
+        "dhash": found.dhash,
+        "luma_mean": found.luma_mean,
+        "luma_deviation": found.luma_deviation,
+    }
+
+
+def _scan_video(path: UPath, relative: str, settings: FramesSettings, progress: Progress) -> Iterator[dict[str, Any]]:
+    sampler = FrameSampler(settings.video_frames_per_second)
+    report = DecodeReport()
+    taken = 0
+    try:
+        for frame in decode_video(path, report):
+            if not sampler.wants(frame.time_seconds):
+                continue
+            taken += 1
+            yield {"source": f"{relative}#{frame.number}", **_measure_picture(frame.image())}
+            if taken % _CHUNK_FRAMES == 0:
+                progress(taken, taken, f"{frame.time_seconds / 60:.1f} min decoded")
+    except FrameError as error:
+        yield {"source": f"{relative}#{report.decoded_count}", "reason": f"{error.reason}. {error.remedy}"}
+        return
+    if report.failed_count or not report.decoded_count:
+        reason = f"{report.failed_count} packets cannot be decoded ({report.first_error or 'the video has no frames'})"
+        yield {"source": f"{relative}#{report.decoded_count}", "reason": f"{reason}. Copy or download the video again."}
+    progress(taken, taken)
+
+
+def _measure_picture(image: Image.Image) -> dict[str, Any]:
+    digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+    return _measurement(*image.size, digest, fingerprint_luma(shrink_luma(image.convert("L"))))
+
+
+def _as_table(measured: list[dict[str, Any]], episode: str, settings: FramesSettings) -> pl.DataFrame:
+    schema = {name: FRAMES.schema[name] for name in ("source", *_MEASURED)}
+    frames = pl.DataFrame([{name: row.get(name) for name in schema} for row in measured], schema=schema)
+    is_dark = pl.col("luma_mean") < settings.dark_luma
+    is_blank = pl.col("luma_deviation") < settings.flat_luma_deviation
+    frames = frames.with_row_index("frame_index").with_columns(
+        pl.lit(episode).alias("episode"),
+        (pl.lit(f"{episode}/") + pl.col("frame_index").cast(pl.String).str.zfill(6)).alias("frame_id"),
+        pl.when(pl.col("dhash").is_null())
+        .then(pl.lit("unreadable"))
+        .when(is_dark)
+        .then(pl.lit("dark"))
+        .when(is_blank)
+        .then(pl.lit("blank"))
+        .otherwise(pl.lit("ok"))
+        .alias("status"),
+    )
+    frames = frames.with_columns(_reason(settings))
+    return FRAMES.conform(frames.with_columns(*_grouping(frames, settings)))
+
+
+def _reason(settings: FramesSettings) -> pl.Expr:
+    dark = pl.format("mean luma {} is below {}", pl.col("luma_mean").round(1), pl.lit(settings.dark_luma))
+    blank = pl.format(
+        "luma deviation {} is below {}", pl.col("luma_deviation").round(1), pl.lit(settings.flat_luma_deviation)
+    )
+    status = pl.col("status")
+    return (
+        pl.when(status == "unreadable")
+        .then(pl.col("reason"))
+        .when(status == "dark")
+        .then(dark)
+        .when(status == "blank")
+        .then(blank)
+        .otherwise(None)
+        .alias("reason")
+    )
+
+
+def _grouping(frames: pl.DataFrame, settings: FramesSettings) -> tuple[pl.Series, pl.Series]:
+    """Return the columns `shot` (null: unreadable) and `representative` (null: not `ok`)."""
+    readable = frames.filter(pl.col("status") != "unreadable")
+    is_ok = (readable["status"] == "ok").to_numpy()
+    dhash = readable["dhash"].to_numpy()
+    shot_of_readable = assign_shots(dhash, readable["luma_mean"].to_numpy(), is_ok, settings.shot_cut_bits)
+    position = readable["frame_index"].to_numpy().astype(np.int64)
+    shot: list[int | None] = [None] * frames.height
+    representative: list[str | None] = [None] * frames.height
+    for index, value in zip(position.tolist(), shot_of_readable.tolist(), strict=True):
+        shot[index] = value
+    deviation = readable["luma_deviation"].to_numpy()
+    chosen = choose_representatives(
+        dhash[is_ok], shot_of_readable[is_ok], deviation[is_ok], settings.near_duplicate_bits
+    )
+    frame_ids = frames["frame_id"].to_list()
+    ok_position = position[is_ok]
+    for index, stands in zip(ok_position.tolist(), ok_position[chosen].tolist(), strict=True):
+        representative[index] = frame_ids[stands]
+    return pl.Series("shot", shot, dtype=pl.Int32), pl.Series("representative", representative, dtype=pl.String)
