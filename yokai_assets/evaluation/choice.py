@@ -1,0 +1,102 @@
+"""Which checkpoint is published: one score, its parts, and the reason in words.
+
+The score only; its inputs are measured in `measures`. Resemblance dominates. The other measures are guards:
+they take away only beyond a tolerance, so that noise in them does not decide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+IDENTIFICATION_WEIGHT = 0.25
+PROMPT_LOSS_TOLERANCE = 0.1
+DIVERSITY_FLOOR = 0.5
+MEMORISED_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the score is made of, for one checkpoint.
+
+    Attributes:
+        step: Training step.
+        likeness: Share of the distance base to real that is covered; where that is undefined, the
+            resemblance.
+        identification: Share of pictures recognised as the right character (0-1).
+        prompt_loss: Share of the base model's image-text cosine that is lost; 0 where no prompt can be
+            judged.
+        diversity_ratio: Diversity of drawn pictures over that of real ones.
+        memorised_share: Share of pictures suspiciously near to a training picture (0-1).
+        defect_share: Share of pictures that are black, constant or not a number (0-1).
+    """
+
+    step: int
+    likeness: float
+    identification: float
+    prompt_loss: float
+    diversity_ratio: float
+    memorised_share: float
+    defect_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A checkpoint's score and what each guard took away or added."""
+
+    step: int
+    total: float
+    parts: dict[str, float]
+
+
+def score_checkpoint(judgement: Judgement) -> Score:
+    """Return the score of a checkpoint.
+
+    `score = likeness + 0.25 identification - max(0, prompt_loss - 0.1) - max(0, 0.5 - diversity_ratio)
+    - max(0, memorised_share - 0.1) - defect_share`, all in shares of the distance from the base model (0) to
+    real pictures (1).
+    """
+    parts = {
+        "likeness": judgement.likeness,
+        "identification": IDENTIFICATION_WEIGHT * judgement.identification,
+        "prompt following": -max(0.0, judgement.prompt_loss - PROMPT_LOSS_TOLERANCE),
+        "diversity": -max(0.0, DIVERSITY_FLOOR - judgement.diversity_ratio),
+        "memorising": -max(0.0, judgement.memorised_share - MEMORISED_TOLERANCE),
+        "defects": -judgement.defect_share,
+    }
+    return Score(judgement.step, sum(parts.values()), parts)
+
+
+def choose_checkpoint(judgements: Sequence[Judgement]) -> tuple[Score, list[Score], str]:
+    """Return the best score, all scores in order of steps, and the reason of the choice.
+
+    Equal scores are won by the earlier step: less training, less risk.
+
+    Raises:
+        ValueError: There is nothing to choose from.
+    """
+    if not judgements:
+        raise ValueError("no checkpoint to choose from")
+    scores = [score_checkpoint(judgement) for judgement in sorted(judgements, key=lambda j: j.step)]
+    best = max(scores, key=lambda score: (round(score.total, 9), -score.step))
+    return best, scores, _reason(best, scores, {j.step: j for j in judgements})
+
+
+def _reason(best: Score, scores: Sequence[Score], judgements: dict[int, Judgement]) -> str:
+    chosen = judgements[best.step]
+    words = [
+        f"step {best.step} has the {'highest' if len(scores) > 1 else 'only'} score ({best.total:.3f}): "
+        f"likeness {chosen.likeness:.2f} (0 = base model, 1 = real pictures), "
+        f"{chosen.identification:.0%} of its pictures recognised as this character"
+    ]
+    words += [
+        f"{-value:.2f} taken off for {name}"
+        for name, value in best.parts.items()
+        if value < -0.005 and name != "likeness"
+    ]
+    if len(scores) > 1:
+        second = max((s for s in scores if s.step != best.step), key=lambda score: score.total)
+        words.append(f"next is step {second.step} ({second.total:.3f})")
+        costs = {name: best.parts[name] - value for name, value in second.parts.items()}
+        name, gap = max(costs.items(), key=lambda item: item[1])
+        if gap > 0.005:
+            words.append(f"which loses most in {name}")
+    return "; ".join(words) + "."

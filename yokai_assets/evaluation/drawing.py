@@ -1,0 +1,143 @@
+"""Drawing the grid with a diffusers pipeline, finding broken pictures, saving them with what made them.
+
+Judging pictures is `measures`. Seeds are CPU generators, one per picture: the initial latents of a cell are
+the same for every checkpoint, on every device and in every batch size.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from yokai_assets.evaluation.grid import GridCell
+from yokai_assets.progress import Progress, silent
+from yokai_assets.settings.model import EvaluationSettings
+
+_PIXELS_PER_CALL = 8 * 512 * 512
+_MAX_BATCH = 64
+_BLACK_LEVEL = 8 / 255
+_CONSTANT_DEVIATION = 2 / 255
+
+
+class PictureModel(Protocol):
+    """The part of `training.base_model.BaseModel` that drawing needs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the base model's weights."""
+        ...
+
+    def build_pipeline(self, lora_path: Path | None = None) -> Any:
+        """Return a diffusers text-to-image pipeline, with a LoRA at full strength if one is given."""
+        ...
+
+
+def draw_grid(
+    pipeline: Any,
+    cells: Sequence[GridCell],
+    settings: EvaluationSettings,
+    side_px: int,
+    progress: Progress = silent,
+) -> Iterator[tuple[GridCell, np.ndarray]]:
+    """Draw every cell, in order.
+
+    Args:
+        pipeline: A diffusers text-to-image pipeline.
+        cells: What to draw.
+        settings: Steps, guidance, negative prompt.
+        side_px: Height and width of the pictures.
+        progress: Called after every batch.
+
+    Yields:
+        Cell and pixels, f32 [H, W, 3] in 0..1; may hold NaN where the model failed numerically.
+
+    Raises:
+        RuntimeError: The device runs out of memory on a single picture.
+    """
+    pipeline.set_progress_bar_config(disable=True)
+    size = min(_MAX_BATCH, max(1, _PIXELS_PER_CALL // (side_px * side_px)))
+    done = 0
+    while done < len(cells):
+        batch = cells[done : done + size]
+        try:
+            pixels = _draw_batch(pipeline, batch, settings, side_px)
+        except RuntimeError as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+            size = max(1, len(batch) // 2)
+            _free_device_memory()
+            continue
+        yield from zip(batch, pixels, strict=True)
+        done += len(batch)
+        progress(done, len(cells), "pictures")
+
+
+def picture_defect(pixels: np.ndarray) -> str | None:
+    """Say what is wrong with pixels, f32 [H, W, 3]: `not a number`, `black`, `constant` or None."""
+    if not np.isfinite(pixels).all():
+        return "not a number"
+    if pixels.max() < _BLACK_LEVEL:
+        return "black"
+    if pixels.reshape(-1, 3).std(axis=0).max() < _CONSTANT_DEVIATION:
+        return "constant"
+    return None
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """Turn pixels f32 [H, W, 3] in 0..1 into an RGB image; what is not a number becomes black."""
+    clean = np.nan_to_num(pixels, nan=0.0, posinf=1.0, neginf=0.0).clip(0.0, 1.0)
+    return Image.fromarray((clean * 255).round().astype(np.uint8), "RGB")
+
+
+def save_picture(
+    image: Image.Image, path: Path, cell: GridCell, settings: EvaluationSettings, source: dict[str, str]
+) -> None:
+    """Write a PNG whose text chunks say what made it.
+
+    `parameters` has the form that A1111, Forge and their image browsers read; `yokai` names base and
+    checkpoint.
+    """
+    info = PngImagePlugin.PngInfo()
+    negative = f"Negative prompt: {settings.negative_prompt}\n" if settings.negative_prompt else ""
+    info.add_itxt(
+        "parameters",
+        f"{cell.prompt}\n{negative}Steps: {settings.inference_steps}, "
+        f"CFG scale: {settings.guidance_scale:g}, Seed: {cell.seed}, Size: {image.width}x{image.height}",
+    )
+    for key, value in source.items():
+        info.add_itxt(f"yokai.{key}", value)
+    image.save(path, "PNG", pnginfo=info)
+
+
+def _draw_batch(pipeline: Any, batch: Sequence[GridCell], settings: EvaluationSettings, side_px: int) -> np.ndarray:
+    import torch
+
+    generators = [torch.Generator("cpu").manual_seed(cell.seed) for cell in batch]
+    with torch.inference_mode():
+        output = pipeline(
+            prompt=[cell.prompt for cell in batch],
+            negative_prompt=[settings.negative_prompt] * len(batch),
+            num_inference_steps=settings.inference_steps,
+            guidance_scale=settings.guidance_scale,
+            height=side_px,
+            width=side_px,
+            generator=generators,
+            # PIL output would turn NaN into black without a word.
+            output_type="np",
+        )
+    return np.asarray(output.images, dtype=np.float32)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+def _free_device_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,104 @@
+"""The grid of pictures that every checkpoint draws: prompts x seeds, and which checkpoints take part.
+
+Planning only; nothing here loads a model. The same grid goes to the base model and to every checkpoint, so
+that their pictures can be compared one by one.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from upath import UPath
+
+from yokai_assets.settings.model import EvaluationSettings
+from yokai_assets.storage.layout import Layout
+
+TRIGGER_PLACE = "{trigger}"
+
+
+class EvaluationError(RuntimeError):
+    """A character cannot be evaluated; the message names what is missing and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """One picture of the grid.
+
+    Attributes:
+        prompt_index: Position of the prompt in the settings.
+        seed: Seed of the initial latents; the same seeds serve every prompt and every checkpoint.
+        prompt: Text the picture is drawn from.
+        subject: The prompt without the trigger word, which a text encoder that was not trained on it can
+            judge; empty where nothing remains.
+        has_trigger: False for control prompts: their pictures must not change, and are not judged for
+            likeness.
+    """
+
+    prompt_index: int
+    seed: int
+    prompt: str
+    subject: str
+    has_trigger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCheckpoint:
+    """A checkpoint file: training step and path."""
+
+    step: int
+    path: UPath
+
+
+def prompt_grid(settings: EvaluationSettings, trigger: str, seed: int) -> list[GridCell]:
+    """Return the cells of the grid, prompt by prompt.
+
+    Args:
+        settings: Prompts with `{trigger}`; other braces are left as they are.
+        trigger: The character's trigger word.
+        seed: First seed; the others follow it.
+
+    Raises:
+        EvaluationError: No prompt holds `{trigger}`.
+    """
+    if not any(TRIGGER_PLACE in prompt for prompt in settings.prompts):
+        raise EvaluationError(
+            "evaluation.prompts: no prompt contains `{trigger}`, so no picture would show the character. "
+            'Add one, for example "{trigger}, portrait".'
+        )
+    return [
+        GridCell(
+            prompt_index=index,
+            seed=seed + offset,
+            prompt=template.replace(TRIGGER_PLACE, trigger),
+            subject=without_trigger(template),
+            has_trigger=TRIGGER_PLACE in template,
+        )
+        for index, template in enumerate(settings.prompts)
+        for offset in range(settings.images_per_prompt)
+    ]
+
+
+def without_trigger(template: str) -> str:
+    """Return a prompt template's text without `{trigger}` and the commas it leaves behind."""
+    parts = (" ".join(part.split()) for part in template.replace(TRIGGER_PLACE, "").split(","))
+    return ", ".join(part for part in parts if part)
+
+
+def find_checkpoints(character_id: str, layout: Layout) -> list[SavedCheckpoint]:
+    """Return a character's checkpoint files in order of steps; unfinished files are left out."""
+    folder = layout.lora(character_id)
+    pattern = re.compile(rf"{re.escape(character_id)}-step(\d+)\.safetensors")
+    if not folder.exists():
+        return []
+    found = ((pattern.fullmatch(file.name), file) for file in folder.iterdir())
+    return sorted((SavedCheckpoint(int(match[1]), file) for match, file in found if match), key=lambda c: c.step)
+
+
+def select_checkpoints(checkpoints: Sequence[SavedCheckpoint], max_count: int) -> list[SavedCheckpoint]:
+    """Return at most `max_count` checkpoints, evenly spread, the last one always."""
+    if max_count < 1:
+        raise ValueError(f"max_count must be at least 1, not {max_count}")
+    count = len(checkpoints)
+    if count <= max_count:
+        return list(checkpoints)
+    return [checkpoints[-(-count * part // max_count) - 1] for part in range(1, max_count + 1)]

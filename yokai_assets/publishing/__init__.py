@@ -1,0 +1,17 @@
+"""Publishing a LoRA: the chosen checkpoint under its final name, with all that a user of it needs.
+
+Choosing belongs to `evaluation`, training headers to `training`. `publish_lora` is the way in.
+"""
+
+from yokai_assets.publishing.header import LoraFileError
+from yokai_assets.publishing.publish import PublicationState, PublishedLora, publish_lora
+from yokai_assets.publishing.sidecar import PublicationRecord, read_sidecar
+
+__all__ = [
+    "LoraFileError",
+    "PublicationRecord",
+    "PublicationState",
+    "PublishedLora",
+    "publish_lora",
+    "read_sidecar",
+]

@@ -1,0 +1,356 @@
+"""Making a checkpoint public: final name, complete header, sidecar, thumbnail, model card, older versions kept.
+
+Which checkpoint is decided by `evaluation`. Every file is written whole or not at all; the LoRA comes last but for
+the texts about it, and a second call after a kill brings everything in line.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from upath import UPath
+
+from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
+from yokai_assets.publishing.card import model_card
+from yokai_assets.publishing.header import (
+    LoraFileError,
+    copy_with_metadata,
+    data_sha256,
+    read_header,
+    tensors_sha256,
+)
+from yokai_assets.publishing.sidecar import PublicationRecord, merge_sidecar, read_sidecar, sd_version
+from yokai_assets.storage.files import whole_file, write_bytes, write_json, write_text
+from yokai_assets.storage.folders import local_copy
+from yokai_assets.storage.layout import Layout
+
+SUGGESTED_WEIGHT = 1.0
+_SCORE_TOLERANCE = 1e-6
+_THUMBNAIL_PX = 256
+
+PublicationState = Literal["published", "replaced", "unchanged", "kept_better"]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedLora:
+    """What publishing did.
+
+    Attributes:
+        path: The published LoRA.
+        state: `published` (there was none), `replaced` (the old one is kept under `previous`), `unchanged` (the
+            same weights; texts refreshed) or `kept_better` (the published one scores higher and stays).
+        reason: In words.
+        step: Training step of the published weights.
+        score: Score of the published weights; None where a kept file has no record.
+        previous: Where the replaced version lies now.
+        tensors_sha256: Hash of the published weights.
+        size_bytes: Size of the published file.
+        sidecar: JSON for A1111 and Forge.
+        preview: Thumbnail.
+        card: Model card.
+    """
+
+    path: UPath
+    state: PublicationState
+    reason: str
+    step: int
+    score: float | None
+    previous: UPath | None
+    tensors_sha256: str
+    size_bytes: int
+    sidecar: UPath
+    preview: UPath
+    card: UPath
+
+
+def publish_lora(
+    character_id: str,
+    evaluation: EvaluationRecord,
+    layout: Layout,
+    *,
+    lineage: Mapping[str, str] | None = None,
+    is_worse_allowed: bool = False,
+    at: datetime | None = None,
+) -> PublishedLora:
+    """Publish the checkpoint that an evaluation chose.
+
+    Args:
+        character_id: The character.
+        evaluation: Its evaluation; pictures are taken from `layout.lora_tests(character_id)`.
+        layout: Where files lie.
+        lineage: What made the LoRA (data versions, run, code version), for header and model card.
+        is_worse_allowed: Publish even where the published one has a higher, comparable score.
+        at: Time of publication; unset: now.
+
+    Raises:
+        LoraFileError: The chosen checkpoint is missing or damaged.
+    """
+    files = _Files.of(character_id, layout)
+    checkpoint = layout.absolute(evaluation.chosen_checkpoint)
+    if not checkpoint.exists():
+        raise LoraFileError(
+            f"{checkpoint}: the checkpoint that the evaluation chose is gone. Materialize lora_model and "
+            "lora_evaluation of this character again."
+        )
+    moment = (at or datetime.now(UTC)).isoformat(timespec="seconds")
+    previous_values, previous_record = read_sidecar(files.sidecar)
+    with local_copy(checkpoint) as source:
+        new_hash = tensors_sha256(source)
+        old_hash = _hash_if_readable(files.lora)
+        if old_hash not in (None, new_hash) and not is_worse_allowed:
+            kept = _kept_if_better(evaluation, previous_record, old_hash, files)
+            if kept:
+                return kept
+        previous = _keep_version(files.lora, old_hash) if files.lora.exists() and old_hash != new_hash else None
+        everything = _lineage(evaluation, lineage or {})
+        thumbnail = _best_picture(evaluation, layout)
+        metadata = _completed(source, evaluation, everything, thumbnail, moment)
+        with whole_file(files.lora) as temporary:
+            copy_with_metadata(source, temporary, metadata)
+    record = PublicationRecord(
+        tensors_sha256=new_hash,
+        step=evaluation.chosen_step,
+        score=evaluation.chosen.score or 0.0,
+        evaluation_fingerprint=evaluation.fingerprint,
+        base_model=evaluation.base_model,
+        base_fingerprint=evaluation.base_fingerprint,
+        published_at=moment,
+        lineage=everything,
+    )
+    ours = _sidecar_values(evaluation, metadata)
+    write_json(files.sidecar, merge_sidecar(previous_values, previous_record, ours, record))
+    _write_pictures(files, thumbnail, evaluation, layout)
+    size_bytes = files.lora.stat().st_size
+    card = model_card(
+        evaluation,
+        metadata=metadata,
+        lineage=everything,
+        file=files.lora.name,
+        samples=files.samples.name,
+        size_bytes=size_bytes,
+        weight=SUGGESTED_WEIGHT,
+    )
+    write_text(files.card, card)
+    state, reason = _state(evaluation, previous_record, previous, is_same=old_hash == new_hash)
+    return PublishedLora(
+        path=files.lora,
+        state=state,
+        reason=reason,
+        step=evaluation.chosen_step,
+        score=evaluation.chosen.score,
+        previous=previous,
+        tensors_sha256=new_hash,
+        size_bytes=size_bytes,
+        sidecar=files.sidecar,
+        preview=files.preview,
+        card=files.card,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    lora: UPath
+    sidecar: UPath
+    preview: UPath
+    samples: UPath
+    card: UPath
+
+    @classmethod
+    def of(cls, character_id: str, layout: Layout) -> "_Files":
+        folder = layout.lora(character_id)
+        return cls(
+            lora=folder / f"{character_id}.safetensors",
+            sidecar=folder / f"{character_id}.json",
+            preview=folder / f"{character_id}.preview.png",
+            samples=folder / f"{character_id}.samples.webp",
+            card=folder / "README.md",
+        )
+
+
+def _hash_if_readable(path: UPath) -> str | None:
+    """Return the hash of the published weights; None where there are none or they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        with local_copy(path) as local:
+            return tensors_sha256(local)
+    except LoraFileError:
+        return None
+
+
+def _kept_if_better(
+    evaluation: EvaluationRecord, previous: PublicationRecord | None, old_hash: str | None, files: _Files
+) -> PublishedLora | None:
+    """Return the result of not publishing, where the published weights have a higher, comparable score."""
+    new_score = evaluation.chosen.score or 0.0
+    if (
+        previous is None
+        or previous.tensors_sha256 != old_hash
+        or previous.evaluation_fingerprint != evaluation.fingerprint
+        or previous.score <= new_score + _SCORE_TOLERANCE
+    ):
+        return None
+    return PublishedLora(
+        path=files.lora,
+        state="kept_better",
+        reason=f"The published LoRA (step {previous.step}, score {previous.score:.3f}) is better than the new one "
+        f"(step {evaluation.chosen_step}, score {new_score:.3f}) on the same pictures and stays. "
+        "Publish with is_worse_allowed to replace it all the same.",
+        step=previous.step,
+        score=previous.score,
+        previous=None,
+        tensors_sha256=previous.tensors_sha256,
+        size_bytes=files.lora.stat().st_size,
+        sidecar=files.sidecar,
+        preview=files.preview,
+        card=files.card,
+    )
+
+
+def _keep_version(lora: UPath, old_hash: str | None) -> UPath:
+    """Copy the published LoRA and its sidecar to the next free `-vNNN` name."""
+    stem = lora.name.removesuffix(".safetensors")
+    pattern = re.compile(rf"{re.escape(stem)}-v(\d+)\.safetensors")
+    taken = [int(match[1]) for file in lora.parent.iterdir() if (match := pattern.fullmatch(file.name))]
+    newest = lora.parent / f"{stem}-v{max(taken, default=0):03d}.safetensors"
+    if taken and _hash_if_readable(newest) == old_hash:
+        # A call before this one was killed between keeping the old version and writing the new one.
+        return newest
+    name = f"{stem}-v{max(taken, default=0) + 1:03d}"
+    for suffix in (".json", ".preview.png", ".safetensors"):
+        old = lora.parent / f"{stem}{suffix}"
+        if old.exists():
+            _copy(old, lora.parent / f"{name}{suffix}")
+    return lora.parent / f"{name}.safetensors"
+
+
+def _copy(source: UPath, target: UPath) -> None:
+    import shutil
+
+    with whole_file(target) as temporary, source.open("rb") as reader, temporary.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def _state(
+    evaluation: EvaluationRecord, record: PublicationRecord | None, previous: UPath | None, *, is_same: bool
+) -> tuple[PublicationState, str]:
+    score = evaluation.chosen.score or 0.0
+    if is_same:
+        return "unchanged", f"Step {evaluation.chosen_step} is published already; texts and pictures are refreshed."
+    if previous is None:
+        return "published", f"First publication: step {evaluation.chosen_step}, score {score:.3f}."
+    kept = f"the previous version is kept as {previous.name}"
+    if record is None:
+        return "replaced", f"Step {evaluation.chosen_step} replaces a file without a record; {kept}."
+    if record.evaluation_fingerprint != evaluation.fingerprint:
+        return "replaced", (
+            f"Step {evaluation.chosen_step} (score {score:.3f}) replaces step {record.step} "
+            f"(score {record.score:.3f}); the scores were measured on different pictures and do not compare; {kept}."
+        )
+    relation = "better" if score >= record.score else "WORSE, as asked for"
+    return "replaced", (
+        f"Step {evaluation.chosen_step} (score {score:.3f}) replaces step {record.step} (score {record.score:.3f}): "
+        f"{relation}; {kept}."
+    )
+
+
+def _lineage(evaluation: EvaluationRecord, given: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "series": evaluation.series,
+        "character": evaluation.character_id,
+        "checkpoint": evaluation.chosen_checkpoint,
+        "base_fingerprint": evaluation.base_fingerprint,
+        "embedding_fingerprint": evaluation.embedding_fingerprint,
+        "evaluation_fingerprint": evaluation.fingerprint,
+        **{str(key): str(value) for key, value in given.items()},
+    }
+
+
+def _completed(
+    source: Path, evaluation: EvaluationRecord, lineage: Mapping[str, str], thumbnail: Image.Image | None, moment: str
+) -> dict[str, str]:
+    """Return the trained file's metadata with what publishing knows. Values are strings, as the format wants."""
+    trained = read_header(source).metadata
+    chosen = evaluation.chosen
+    digest = data_sha256(source)
+    ours = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.title": f"{evaluation.series} {evaluation.character_id}",
+        "modelspec.description": f"Character LoRA of {evaluation.character_id}, series {evaluation.series}.",
+        "modelspec.trigger_phrase": evaluation.trigger,
+        "modelspec.usage_hint": f"Prompt with `{evaluation.trigger}`, weight {SUGGESTED_WEIGHT:.1f}.",
+        "modelspec.tags": f"character,lora,{evaluation.series}",
+        "modelspec.hash_sha256": f"0x{digest}",
+        "sshs_model_hash": digest,
+        "ss_output_name": evaluation.character_id,
+        "yokai.published_at": moment,
+        "yokai.resemblance": f"{chosen.resemblance.mean:.4f}",
+        "yokai.identification": f"{chosen.identification.mean:.4f}",
+        "yokai.score": f"{chosen.score or 0.0:.4f}",
+        **{f"yokai.{key}": value for key, value in lineage.items()},
+    }
+    if thumbnail is not None:
+        ours["modelspec.thumbnail"] = _data_url(thumbnail)
+    defaults = {"modelspec.date": moment}
+    return {**defaults, **trained, **ours}
+
+
+def _data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    small = image.convert("RGB").resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    small.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -> dict[str, Any]:
+    chosen = evaluation.chosen
+    return {
+        "description": f"{evaluation.series}, {evaluation.character_id}, step {evaluation.chosen_step}",
+        "sd version": sd_version(metadata.get("modelspec.architecture", "")),
+        "activation text": evaluation.trigger,
+        "preferred weight": SUGGESTED_WEIGHT,
+        "negative text": "",
+        "notes": f"Resemblance {chosen.resemblance.mean:.3f} (base model {evaluation.base.resemblance.mean:.3f}, real "
+        f"images {evaluation.real_to_real.mean:.3f}); recognised in {chosen.identification.mean:.0%} of "
+        f"{chosen.image_count} pictures. Base: {evaluation.base_model}. Details: README.md.",
+    }
+
+
+def _best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image | None:
+    """Return the most typical sound picture of the chosen step that is not suspected of copying a training image."""
+    folder = layout.lora_tests(evaluation.character_id)
+
+    def rank(picture: PictureRecord) -> tuple[bool, bool, float]:
+        is_copy = (picture.nearest_training_cosine or 0.0) > evaluation.memorising_yardstick
+        return picture.recognised_as == evaluation.character_id, not is_copy, picture.resemblance or 0.0
+
+    candidates = [
+        picture
+        for picture in evaluation.pictures
+        if picture.step == evaluation.chosen_step and picture.resemblance is not None and not picture.defect
+    ]
+    for picture in sorted(candidates, key=rank, reverse=True):
+        try:
+            with (folder / picture.file).open("rb") as file:
+                image = Image.open(file)
+                image.load()
+                return image
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _write_pictures(files: _Files, thumbnail: Image.Image | None, evaluation: EvaluationRecord, layout: Layout) -> None:
+    if thumbnail is not None:
+        buffer = io.BytesIO()
+        thumbnail.convert("RGB").save(buffer, "PNG", optimize=True)
+        write_bytes(files.preview, buffer.getvalue())
+    comparison = layout.lora_tests(evaluation.character_id) / evaluation.comparison
+    if comparison.exists():
+        _copy(comparison, files.samples)

@@ -1,0 +1,64 @@
+"""The JSON beside a LoRA that A1111 and Forge read, and what this platform remembers in it.
+
+`activation text` puts the trigger into a prompt with one click. The block `yokai` holds score and hash of the
+published file, which the next publication compares with.
+"""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from upath import UPath
+
+SdVersion = Literal["SD1", "SDXL", "Unknown"]
+_USER_KEYS = ("description", "preferred weight", "negative text", "notes")
+
+
+class PublicationRecord(BaseModel):
+    """What is known of the published file: the block `yokai` of its sidecar."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    tensors_sha256: str = Field(description="Hash of the weights, see `publishing.header.tensors_sha256`.")
+    step: int
+    score: float
+    evaluation_fingerprint: str = Field(description="Scores compare only where this is equal.")
+    base_model: str
+    base_fingerprint: str
+    published_at: str
+    lineage: dict[str, str] = Field(default_factory=dict)
+    written: dict[str, Any] = Field(
+        default_factory=dict, description="Values as this platform wrote them, to tell a person's edits from them."
+    )
+
+
+def sd_version(architecture: str) -> SdVersion:
+    """Return the name A1111 and Forge use for a `modelspec.architecture`."""
+    if architecture.startswith("stable-diffusion-xl"):
+        return "SDXL"
+    return "SD1" if architecture.startswith("stable-diffusion-v1") else "Unknown"
+
+
+def read_sidecar(path: UPath) -> tuple[dict[str, Any], PublicationRecord | None]:
+    """Return a sidecar's values and its publication record; a missing or foreign one has none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            return {}, None
+    except (OSError, ValueError):
+        return {}, None
+    try:
+        return values, PublicationRecord.model_validate(values["yokai"])
+    except (KeyError, ValidationError):
+        return values, None
+
+
+def merge_sidecar(
+    previous: dict[str, Any], previous_record: PublicationRecord | None, ours: dict[str, Any], record: PublicationRecord
+) -> dict[str, Any]:
+    """Return the sidecar to write: our values, but what a person has edited stays."""
+    known = previous_record.written if previous_record else {}
+    edited = {key: previous[key] for key in _USER_KEYS if key in previous and previous[key] != known.get(key)}
+    foreign = {key: value for key, value in previous.items() if key not in ours and key != "yokai"}
+    block = record.model_copy(update={"written": {key: ours[key] for key in _USER_KEYS if key in ours}})
+    return {**foreign, **ours, **edited, "yokai": block.model_dump()}

@@ -1,0 +1,214 @@
+"""The evaluation of a character as a whole: what it finds out about good, bad and broken LoRAs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yokai_assets.evaluation import EvaluationError, evaluate_character, load_evaluation
+from yokai_assets.tables import EVALUATIONS, TableError
+from yokai_assets_tests.evaluation.fakes import World
+
+
+def test_a_lora_of_the_character_beats_the_base_model_and_is_recognised(world: World):
+    """Protects the main finding: a LoRA that draws the character scores near real pictures, the base does not."""
+    world.checkpoint(100, "cluster_000")
+    result = evaluate_character(*world.arguments(), **world.parts())
+    base, chosen = result.record.base, result.record.chosen
+    assert chosen.resemblance.low > base.resemblance.high
+    assert chosen.resemblance_gain is not None and chosen.resemblance_gain.low > 0
+    assert chosen.covered_share is not None and chosen.covered_share > 0.8
+    assert chosen.identification.mean == 1.0
+    assert chosen.memorised_share.mean <= 0.5
+
+
+def test_an_untrained_lora_covers_nothing(world: World):
+    """Protects against praise for a LoRA that changes nothing."""
+    world.checkpoint(100, "noise")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.chosen.covered_share == pytest.approx(0.0)
+    assert record.chosen.resemblance_gain is not None and record.chosen.resemblance_gain.mean == 0
+    assert any("within its 95 % interval of zero" in note for note in record.notes)
+
+
+def test_a_lora_of_another_character_is_found_out(world: World):
+    """Protects identification: the drawn style is right, the character is not."""
+    world.checkpoint(100, "cluster_001")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.chosen.identification.mean == 0.0
+    assert record.chosen.recognised_as == {"cluster_001": 8}
+
+
+def test_a_lora_that_copies_a_training_image_is_found_out(world: World):
+    """Protects the memorising and diversity measures, and that the choice listens to them."""
+    world.checkpoint(100, "cluster_000")
+    world.checkpoint(200, "copies")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    copying = next(row for row in record.checkpoints if row.step == 200)
+    assert copying.memorised_share.mean == 1.0
+    assert copying.diversity.mean == pytest.approx(0.0, abs=1e-6)
+    assert record.chosen_step == 100
+    copied = {p.nearest_training_image for p in record.pictures if p.step == 200}
+    assert copied == {"e01/000000/1"}
+
+
+@pytest.mark.parametrize(("kind", "defects"), [("black", 8), ("not a number", 1)])
+def test_broken_pictures_are_reported_and_lose(world: World, kind: str, defects: int):
+    """Protects against fp16 overflow and the like being published."""
+    world.checkpoint(100, "cluster_000")
+    world.checkpoint(200, kind)
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    broken = next(row for row in record.checkpoints if row.step == 200)
+    assert broken.defect_count == defects
+    assert record.chosen_step == 100
+
+
+def test_every_checkpoint_draws_the_same_prompts_and_seeds(world: World):
+    """Protects comparability: columns of the grid differ by the LoRA alone."""
+    world.checkpoint(100, "cluster_000")
+    world.checkpoint(200, "cluster_000")
+    evaluate_character(*world.arguments(), **world.parts())
+    per_checkpoint = world.calls
+    assert len(world.calls) == 3
+    assert per_checkpoint[0] == per_checkpoint[1] == per_checkpoint[2]
+    assert sorted({seed for _, seed in per_checkpoint[0]}) == [0, 1, 2, 3]
+
+
+def test_results_are_the_same_for_a_seed(world: World):
+    """Protects determinism: pictures, measures and choice."""
+    world.checkpoint(100, "cluster_000")
+    first = evaluate_character(*world.arguments(), **world.parts())
+    before = {f.name: f.read_bytes() for f in Path(str(first.folder)).glob("*.png")}
+    second = evaluate_character(*world.arguments(), **world.parts())
+    after = {f.name: f.read_bytes() for f in Path(str(second.folder)).glob("*.png")}
+    assert first.table.equals(second.table)
+    assert before == after and len(before) == 16
+
+
+def test_files_and_table_agree_and_can_be_read_back(world: World):
+    """Protects what other stages read: record, table, pictures with their origin, the comparison."""
+    world.checkpoint(100, "cluster_000")
+    world.checkpoint(200, "noise")
+    result = evaluate_character(*world.arguments(), **world.parts())
+    table = EVALUATIONS.conform(result.table)
+    assert table["step"].to_list() == [0, 100, 200]
+    assert table["is_chosen"].to_list() == [False, True, False]
+    assert load_evaluation(world.layout, "cluster_000") == result.record
+    picture = next(p for p in result.record.pictures if p.step == 100 and p.prompt_index == 1)
+    with Image.open(str(result.folder / picture.file)) as image:
+        assert f"Seed: {picture.seed}" in image.info["parameters"]
+        assert image.info["parameters"].startswith("ykaitrigger, on a hill")
+        assert image.info["yokai.checkpoint"] == "cluster_000-step000100.safetensors"
+    with Image.open(str(result.comparison)) as image:
+        assert image.width > image.height > 300
+
+
+def test_control_prompts_measure_bleeding_and_nothing_else(world: World):
+    """Protects the measure of what a LoRA does to prompts that do not ask for it."""
+    prompts = ("{trigger}", "a hill")
+    evaluation = world.settings.evaluation.model_copy(update={"prompts": prompts})
+    world.settings = world.settings.model_copy(update={"evaluation": evaluation})
+    world.checkpoint(100, "cluster_000")
+    chosen = evaluate_character(*world.arguments(), **world.parts()).record.chosen
+    assert chosen.bleeding is not None and chosen.bleeding.mean > 0.1
+    assert sum(chosen.recognised_as.values()) == 4
+    assert chosen.prompt_following is None
+
+
+def test_one_damaged_checkpoint_does_not_stop_the_others(world: World):
+    """Protects the rest of the work from one bad file."""
+    world.checkpoint(100, "cluster_000")
+    world.checkpoint(200, "cluster_000").write_bytes(b"torn")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.chosen_step == 100
+    assert any("cluster_000-step000200.safetensors" in note for note in record.notes)
+
+
+def test_an_unreadable_dataset_image_is_left_out_and_said(world: World):
+    """Protects the evaluation from one bad image."""
+    world.checkpoint(100, "cluster_000")
+    world.layout.absolute(world.dataset["image"][0]).write_bytes(b"no image")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.training_count == 11
+    assert any("1 dataset image(s) could not be read" in note for note in record.notes)
+
+
+def test_without_held_out_images_training_images_stand_in_and_it_says_so(tmp_path: Path):
+    """Protects characters of a single shot: they get a LoRA, with a warning."""
+    world = World(tmp_path, held_out_count=0)
+    world.checkpoint(100, "cluster_000")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.reference == "train"
+    assert any("Nothing is held out" in note for note in record.notes)
+    assert record.chosen.identification.mean == 1.0
+
+
+def test_a_failed_evaluation_leaves_the_old_one(world: World):
+    """Protects against half-written results: the folder is swapped as one."""
+    checkpoint = world.checkpoint(100, "cluster_000")
+    before = evaluate_character(*world.arguments(), **world.parts()).record
+    checkpoint.write_bytes(b"torn")
+    with pytest.raises(EvaluationError, match="no checkpoint can be used"):
+        evaluate_character(*world.arguments(), **world.parts())
+    assert load_evaluation(world.layout, "cluster_000") == before
+    assert [p.name for p in world.layout.lora_tests("cluster_000").parent.iterdir()] == ["lora_tests"]
+
+
+def test_what_is_missing_is_named_with_its_remedy(world: World):
+    """Protects the messages of the three things that can be missing."""
+    with pytest.raises(EvaluationError, match=r"no checkpoint .* lora_model"):
+        evaluate_character(*world.arguments(), **world.parts())
+    world.checkpoint(100, "cluster_000")
+    parts = world.parts()
+    parts["model"].fingerprint = "another"
+    with pytest.raises(EvaluationError, match="no exemplar has a vector"):
+        evaluate_character(*world.arguments(), **parts)
+    world.dataset = world.dataset.clear()
+    with pytest.raises(EvaluationError, match="training_dataset"):
+        evaluate_character(*world.arguments(), **world.parts())
+
+
+def test_a_damaged_record_is_an_error_with_a_remedy(world: World):
+    """Protects readers of `evaluation.json`."""
+    folder = world.layout.lora_tests("cluster_000")
+    assert load_evaluation(world.layout, "cluster_000") is None
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"schema_version": 1}))
+    with pytest.raises(EvaluationError, match=r"evaluation\.json.*evaluation again"):
+        load_evaluation(world.layout, "cluster_000")
+
+
+def test_progress_counts_every_picture(world: World):
+    """Protects the progress bar: it ends at its total."""
+    world.checkpoint(100, "cluster_000")
+    seen: list[tuple[int, int]] = []
+    evaluate_character(
+        *world.arguments(), **world.parts(), progress=lambda done, total, note="": seen.append((done, total))
+    )
+    assert seen[-1] == (16, 16)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_backgrounds_do_not_count_when_characters_are_cut_out(world: World):
+    """Protects the comparison of characters, not of backgrounds: same character, other ground, high cosine."""
+    from yokai_assets.evaluation.subjects import embed_drawn
+    from yokai_assets_tests.evaluation.fakes import ColourEncoder, SaturationMatte
+
+    image = world.training_pictures[0]
+    mask = np.asarray(image.convert("HSV"))[..., 1] > 90
+    pixels = np.asarray(image).copy()
+    pixels[~mask] = (20, 20, 20)
+    pair = [image, Image.fromarray(pixels)]
+    cut = embed_drawn(pair, ColourEncoder(), SaturationMatte(), 0.5, 128)
+    whole = embed_drawn(pair, ColourEncoder(), None, 0.5, 128)
+    assert cut[0] @ cut[1] > 0.99 > 0.7 > whole[0] @ whole[1]
+
+
+def test_table_rejects_two_rows_of_one_step(world: World):
+    """Protects the key of the table: a character has one row per step."""
+    world.checkpoint(100, "cluster_000")
+    table = evaluate_character(*world.arguments(), **world.parts()).table
+    with pytest.raises(TableError):
+        EVALUATIONS.conform(table.vstack(table))
