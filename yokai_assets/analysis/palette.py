@@ -3,6 +3,7 @@
 Colours only; which cut-outs they are read from is decided by `profile`.
 """
 
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -76,22 +77,19 @@ def extract_palette(cutouts: Iterable[Image.Image], colors: int, seed: int) -> l
     Returns:
         Colours by falling share; empty where there is no solid pixel. Shares sum to at most 1.
     """
+    from scipy.cluster.vq import kmeans2
     from skimage.color import rgb2lab
-    from sklearn.cluster import KMeans
 
     samples = [pixels for cutout in cutouts if len(pixels := _solid_pixels(cutout, seed))]
     if not samples:
         return []
     rgb = np.concatenate(samples)
-    weights = np.concatenate([np.full(len(pixels), 1 / len(pixels)) for pixels in samples])
     lab = np.asarray(rgb2lab(rgb[None] / 255.0))[0]
-    distinct = len(np.unique(rgb, axis=0))
-    clusters = min(2 * colors, distinct)
-    means = KMeans(clusters, n_init=3, random_state=seed)  # pyright: ignore[reportArgumentType]
-    means.fit(lab, sample_weight=weights)
-    labels = np.asarray(means.labels_)
-    shares = np.bincount(labels, weights=weights, minlength=len(means.cluster_centers_)) / weights.sum()
-    return _named(_merged(means.cluster_centers_, shares)[:colors])
+    clusters = min(2 * colors, len(np.unique(rgb, axis=0)))
+    with warnings.catch_warnings(action="ignore"):  # an emptied cluster has share 0 and is left out below
+        centers, labels = kmeans2(lab, clusters, iter=30, minit="++", seed=seed)
+    shares = np.bincount(labels, minlength=len(centers)) / len(labels)
+    return _named(_merged(centers, shares)[:colors])
 
 
 def color_name(rgb: tuple[int, int, int]) -> str:
@@ -106,10 +104,10 @@ def color_name(rgb: tuple[int, int, int]) -> str:
 def _solid_pixels(cutout: Image.Image, seed: int) -> NDArray[np.uint8]:
     rgba = np.asarray(cutout.convert("RGBA"))
     pixels = rgba[rgba[..., 3] >= _SOLID_ALPHA][:, :3]
-    if len(pixels) > _PIXELS_PER_IMAGE:
-        rng = np.random.default_rng(seed)
-        pixels = pixels[rng.choice(len(pixels), _PIXELS_PER_IMAGE, replace=False)]
-    return pixels
+    if not len(pixels):
+        return pixels
+    rng = np.random.default_rng(seed)
+    return pixels[rng.choice(len(pixels), _PIXELS_PER_IMAGE, replace=len(pixels) < _PIXELS_PER_IMAGE)]
 
 
 def _merged(centers: NDArray[np.floating], shares: NDArray[np.floating]) -> list[tuple[NDArray[np.floating], float]]:
@@ -118,6 +116,8 @@ def _merged(centers: NDArray[np.floating], shares: NDArray[np.floating]) -> list
 
     kept: list[tuple[NDArray[np.floating], float]] = []
     for index in np.argsort(-shares, kind="stable"):
+        if not shares[index]:
+            break
         for place, (center, share) in enumerate(kept):
             if float(deltaE_ciede2000(center, centers[index])) < _SAME_COLOR_DELTA_E:
                 kept[place] = (center, share + float(shares[index]))
