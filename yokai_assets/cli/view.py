@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from yokai_assets.defs.operations.launching import Failure, Observer, Work
+from yokai_assets.defs.operations.launching import Observer, Work
+from yokai_assets.gallery.failures import FailureRecord
 
 STAGE_NAMES = {"episodes": "Episodes", "series": "Series", "characters": "Characters", "report": "Report"}
 
@@ -81,7 +82,7 @@ class RoadView(Observer):
             visible=True,
         )
 
-    def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[Failure]) -> None:
+    def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[FailureRecord]) -> None:
         """Tell how a partition ended, and why where it failed."""
         self._progress.advance(self._stage_task)
         self._progress.update(self._step_task, visible=False)
@@ -109,5 +110,5 @@ class RoadView(Observer):
             self._console.print(f"    {asset} {done}/{total} {note}")
 
 
-def _is_check_only(failures: list[Failure]) -> bool:
+def _is_check_only(failures: list[FailureRecord]) -> bool:
     return bool(failures) and all(failure.is_check for failure in failures)

@@ -2,9 +2,11 @@
 
 import dagster as dg
 import polars as pl
+from PIL import Image
 from upath import UPath
 
 from yokai_assets.analysis import load_vocabulary, profile_character, read_profile, write_profile
+from yokai_assets.analysis.writing import profile_markdown
 from yokai_assets.captioning import caption_members
 from yokai_assets.datasets import build_dataset
 from yokai_assets.defs.characters.inputs import frames_of, load_registry, rows_of
@@ -14,7 +16,7 @@ from yokai_assets.defs.results import made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.previews.stages import files_sheet
 from yokai_assets.registry import member_fingerprint
-from yokai_assets.storage.files import folder_bytes
+from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 
 
 @dg.asset(partitions_def=CHARACTERS, deps=[dg.AssetDep("character_registry")])
@@ -28,8 +30,8 @@ def character_members(context: dg.AssetExecutionContext, settings: SettingsResou
     registry = load_registry(layout)
     members = registry.members.filter(pl.col("character_id") == context.partition_key).sort("instance_id")
     typical = members.sort("centroid_cosine", descending=True).head(24)
-    cutouts = rows_of(typical, layout).instances["cutout"].to_list()
-    sheet = files_sheet(layout, cutouts)
+    cutouts = typical.join(rows_of(typical, layout).instances, on="instance_id", maintain_order="left")["cutout"]
+    sheet = files_sheet(layout, cutouts.to_list())
     metadata = {
         "member_count": members.height,
         "episode_count": members["episode"].n_unique(),
@@ -55,12 +57,15 @@ def character_profile(
     folder = write_profile(profile, layout)
     metadata = {
         "profile": dg.MetadataValue.path(str(folder)),
-        "description": dg.MetadataValue.md(profile.as_markdown()),
+        "description": dg.MetadataValue.md(profile_markdown(profile)),
+        "summary": picture(Image.open(folder / "summary.webp"), context.partition_key),
         "frame_count": profile.screen_time_frames,
         "told_attribute_count": profile.told_attribute_count,
         "seconds": watch.seconds,
     }
-    return made("character_profile", chosen, version=profile.content_version, metadata=metadata)
+    return made(
+        "character_profile", chosen, version=sha256_of_parts(profile.model_dump(mode="json"))[:32], metadata=metadata
+    )
 
 
 @dg.asset(partitions_def=CHARACTERS, deps=[character_profile])
@@ -103,7 +108,8 @@ def training_dataset(
     with timed() as watch:
         result = build_dataset(
             context.partition_key, character_members, rows.instances, frames_of(rows.instances, layout),
-            rows.embeddings, captions, UPath(chosen.frames_source), layout, chosen.dataset, chosen.seed, progress=progress.of(context),
+            rows.embeddings, captions, UPath(chosen.frames_source), layout, chosen.dataset, chosen.seed,
+            progress=progress.of(context),
         )  # fmt: skip
     counts = dict(result.table.group_by("split").len().iter_rows())
     sheet = files_sheet(layout, result.table.sort("split", "image")["image"].head(40).to_list())
@@ -112,6 +118,7 @@ def training_dataset(
         "held_out_image_count": counts.get("held_out", 0),
         "dropped": dg.MetadataValue.json(result.dropped),
         "dropped_count": sum(result.dropped.values()),
+        "notes": dg.MetadataValue.json(list(result.notes)),
         "folder": dg.MetadataValue.path(str(result.folder)),
         "dataset_bytes": folder_bytes(result.folder),
         "seconds": watch.seconds,

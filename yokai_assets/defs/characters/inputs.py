@@ -16,7 +16,7 @@ from yokai_assets.tables import EMBEDDINGS, FRAMES, INSTANCES
 
 @dataclass(frozen=True, slots=True)
 class MemberRows:
-    """Rows of a character's members."""
+    """Instances of every frame that a member is in, members and others; vectors of the members."""
 
     instances: pl.DataFrame
     embeddings: pl.DataFrame
@@ -37,11 +37,12 @@ def load_registry(layout: Layout) -> Registry:
 
 
 def rows_of(members: pl.DataFrame, layout: Layout) -> MemberRows:
-    """Return instances and embeddings of the members, reading only their episodes."""
+    """Return instances and embeddings for the members, reading only their episodes."""
     episodes = members["episode"].unique().to_list()
     is_member = pl.col("instance_id").is_in(members["instance_id"].implode())
+    is_in_company = pl.col("frame_id").is_in(pl.col("frame_id").filter(is_member).implode())
     return MemberRows(
-        instances=read_partitions(INSTANCES, layout.tables / "character_layers", episodes, where=is_member),
+        instances=read_partitions(INSTANCES, layout.tables / "character_layers", episodes, where=is_in_company),
         embeddings=read_partitions(EMBEDDINGS, layout.tables / "embeddings", episodes, where=is_member),
     )
 

@@ -4,19 +4,21 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from PIL import Image
 from pydantic import Field
 
 from yokai_assets.defs.characters.inputs import load_registry
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
-from yokai_assets.defs.results import made, picture, records
+from yokai_assets.defs.results import made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
-from yokai_assets.evaluation import evaluate_character
+from yokai_assets.evaluation import evaluate_character, load_evaluation
 from yokai_assets.previews import line_chart
 from yokai_assets.publishing import publish_lora
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.settings import Settings
+from yokai_assets.storage.files import sha256_of_file
 from yokai_assets.storage.parquet import read_partitions
 from yokai_assets.tables import EMBEDDINGS
 from yokai_assets.training.base_model import open_base_model
@@ -58,11 +60,23 @@ def lora_model(
         header=header, progress=progress.of(context),
     )  # fmt: skip
     metadata = {
-        **result.as_metadata(),
+        "step_count": len(result.losses),
+        "loss_final": round(float(result.losses[-20:].mean()), 6),
+        "validation_loss_final": result.validation_losses[-1][1] if result.validation_losses else None,
+        "train_image_count": result.train_count,
+        "seconds": round(result.seconds, 2),
+        "images_per_second": round(result.images_per_second, 2),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "resumed_from_step": result.resumed_from_step,
+        "problems": dg.MetadataValue.json(result.problems),
+        "base_fingerprint": result.base_fingerprint,
+        "dataset_fingerprint": result.dataset_fingerprint,
+        "config_fingerprint": result.config_fingerprint,
         "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
         "loss_curve": picture(_loss_curve(result), "loss"),
     }
-    return made("lora_model", settings.load(), version=result.content_version, metadata=metadata)
+    version = sha256_of_file(result.checkpoints[-1].path)[:32]
+    return made("lora_model", settings.load(), version=version, metadata=metadata)
 
 
 @dg.asset(partitions_def=CHARACTERS, pool=GPU_POOL, deps=[lora_model])
@@ -77,13 +91,14 @@ def lora_evaluation(
     """Pictures drawn with every checkpoint and with the base model, held against held-out images; one is chosen."""
     chosen, layout, device = settings.load(), settings.layout, settings.device()
     registry = load_registry(layout)
-    result = evaluate_character(
-        context.partition_key, training_dataset, registry.characters, _vectors(registry, character_members, layout),
-        character_members, captions["trigger"][0], layout, chosen, device,
-        base=open_base_model(chosen.training.base_model, device),
-        model=open_image_text_model(chosen.embedding, device),
-        matte=open_matte(chosen.segmentation, device), progress=progress.of(context),
-    )  # fmt: skip
+    with timed() as watch:
+        result = evaluate_character(
+            context.partition_key, training_dataset, registry.characters, _vectors(registry, character_members, layout),
+            character_members, captions["trigger"][0], layout, chosen, device,
+            base=open_base_model(chosen.training.base_model, device),
+            model=open_image_text_model(chosen.embedding, device),
+            matte=open_matte(chosen.segmentation, device), progress=progress.of(context),
+        )  # fmt: skip
     best = result.table.filter(pl.col("is_chosen")).to_dicts()[0]
     metadata = {
         "chosen_step": best["step"],
@@ -94,34 +109,43 @@ def lora_evaluation(
         "base_resemblance": result.table.filter(pl.col("step") == 0)["resemblance"][0],
         "scores": records(result.table.drop("character_id", "checkpoint")),
         "pictures": dg.MetadataValue.path(str(layout.lora_tests(context.partition_key))),
-        "sample_grid": picture(result.grid, "base, LoRA, real"),
-        "seconds": result.seconds,
+        "sample_grid": picture(Image.open(result.comparison), "base, LoRA, real"),
+        "seconds": watch.seconds,
     }
     return made("lora_evaluation", chosen, value=result.table, metadata=metadata)
 
 
-@dg.asset(partitions_def=CHARACTERS)
-def published_lora(
-    context: dg.AssetExecutionContext,
-    settings: SettingsResource,
-    lora_evaluation: pl.DataFrame,
-    captions: pl.DataFrame,
-    training_dataset: pl.DataFrame,
-) -> dg.MaterializeResult:
+@dg.asset(partitions_def=CHARACTERS, deps=[lora_evaluation])
+def published_lora(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """The chosen checkpoint under its final name, with sidecar, thumbnail and model card."""
-    chosen, layout = settings.load(), settings.layout
-    published = publish_lora(
-        context.partition_key, lora_evaluation, captions["trigger"][0], layout, chosen, dataset=training_dataset
-    )
+    chosen, layout, character = settings.load(), settings.layout, context.partition_key
+    evaluation = load_evaluation(layout, character)
+    if evaluation is None:
+        raise dg.Failure(f"{character} has no evaluation. Materialize `lora_evaluation` first.", allow_retries=False)
+    published = publish_lora(character, evaluation, layout, lineage=_lineage(context))
     metadata = {
+        "state": published.state,
+        "reason": published.reason,
+        "trigger": evaluation.trigger,
         "lora": dg.MetadataValue.path(str(published.path)),
-        "trigger": captions["trigger"][0],
-        "lora_bytes": published.path.stat().st_size,
-        "kept_previous": str(published.previous or ""),
-        "note": published.note,
-        "model_card": dg.MetadataValue.path(str(published.model_card)),
+        "lora_bytes": published.size_bytes,
+        "previous": str(published.previous or ""),
+        "model_card": dg.MetadataValue.path(str(published.card)),
+        "thumbnail": picture(Image.open(published.preview), character),
     }
-    return made("published_lora", chosen, version=published.sha256, metadata=metadata)
+    return made("published_lora", chosen, version=published.tensors_sha256[:32], metadata=metadata)
+
+
+def _lineage(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """Return the data versions of everything that the LoRA was made of, by asset."""
+    versions = {"run": context.run_id}
+    for asset in ("character_members", "captions", "training_dataset", "lora_model", "lora_evaluation"):
+        found = context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[context.partition_key]), limit=1
+        ).records
+        record = found[0].asset_materialization if found else None
+        versions[asset] = (record.tags or {}).get("dagster/data_version", "") if record else ""
+    return versions
 
 
 def _vectors(registry: Any, members: pl.DataFrame, layout: Any) -> pl.DataFrame:
@@ -133,9 +157,9 @@ def _vectors(registry: Any, members: pl.DataFrame, layout: Any) -> pl.DataFrame:
 
 
 def _loss_curve(result: Any):
-    series = {"train": (result.loss_steps, result.losses)}
-    if len(result.validation_steps):
-        series["held out"] = (result.validation_steps, result.validation_losses)
+    series = {"train": (range(1, len(result.losses) + 1), result.losses)}
+    if result.validation_losses:
+        series["held out"] = tuple(zip(*result.validation_losses, strict=True))
     return line_chart(series, title="loss", x_label="step", y_label="weighted MSE")
 
 

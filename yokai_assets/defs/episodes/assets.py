@@ -75,7 +75,6 @@ def character_layers(
             frames, UPath(chosen.frames_source), matte, chosen.segmentation, layout,
             previous=previous, progress=progress.of(context),
         )  # fmt: skip
-    remove_stale_cutouts(result.instances, layout, episode, keep=previous)
     sheet = instances_sheet(result.instances, layout)
     metadata = {
         "instance_count": result.instances.height,
@@ -139,6 +138,7 @@ def embeddings(
         result = embed_instances(
             character_layers, layout, model, chosen.embedding, previous=previous, progress=progress.of(context)
         )
+    remove_stale_cutouts(character_layers, layout, episode)  # only now is the table stored that names the new ones
     metadata = {
         "embedding_count": result.table.height,
         "dimension": model.dimension,

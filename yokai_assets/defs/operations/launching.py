@@ -5,8 +5,10 @@ after the other, so models stay loaded between partitions. A failed partition is
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import dagster as dg
 import psutil
@@ -15,6 +17,7 @@ from upath import UPath
 from yokai_assets.defs.operations.planning import Planner, Work
 from yokai_assets.defs.partitions import CHARACTERS, EPISODES, register
 from yokai_assets.frames.episodes import SourceProblem, discover_episodes
+from yokai_assets.gallery.failures import FailureRecord, append_failures
 from yokai_assets.registry import RegistryStore
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
@@ -23,23 +26,12 @@ PROCESS_TAG = "yokai/process"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One step that failed, or one blocking check that stopped a partition."""
-
-    job: str
-    partition: str | None
-    step: str
-    reason: str
-    is_check: bool = False
-
-
 @dataclass(slots=True)
 class RoadReport:
     """What a pass over the road did."""
 
     runs: list[tuple[Work, bool, float]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailureRecord] = field(default_factory=list)
     problems: list[SourceProblem] = field(default_factory=list)
 
     @property
@@ -57,7 +49,7 @@ class Observer:
     def run_started(self, work: Work) -> None:
         """A run begins."""
 
-    def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[Failure]) -> None:
+    def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[FailureRecord]) -> None:
         """A run ended."""
 
 
@@ -119,8 +111,6 @@ class Road:
             self._run(item, report)
 
     def _run(self, work: Work, report: RoadReport) -> None:
-        import time
-
         self._observer.run_started(work)
         start = time.perf_counter()
         result = self._definitions.resolve_job_def(work.job).execute_in_process(
@@ -135,15 +125,16 @@ class Road:
         failures = list(_failures(result, work))
         report.runs.append((work, result.success, seconds))
         report.failures += failures
+        append_failures(self._layout, failures)
         self._observer.run_ended(work, result.success, seconds, failures)
 
 
-def _failures(result: dg.ExecuteInProcessResult, work: Work) -> Iterator[Failure]:
+def _failures(result: dg.ExecuteInProcessResult, work: Work) -> Iterator[FailureRecord]:
     stopped_by_check = False
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
             stopped_by_check = True
-            yield Failure(work.job, work.partition, evaluation.check_name, evaluation.description or "", is_check=True)
+            yield _failure(work, evaluation.check_name, evaluation.description or "", is_check=True)
     for event in result.all_events:
         if event.is_step_failure and event.step_key:
             error = event.step_failure_data.error
@@ -151,7 +142,11 @@ def _failures(result: dg.ExecuteInProcessResult, work: Work) -> Iterator[Failure
             if stopped_by_check and cause and "DagsterAssetCheckFailedError" in (cause.cls_name or ""):
                 continue
             message = (cause.message if cause else "failed").strip().splitlines()
-            yield Failure(work.job, work.partition, event.step_key, " ".join(message)[:2000])
+            yield _failure(work, event.step_key, " ".join(message)[:2000])
+
+
+def _failure(work: Work, step: str, reason: str, *, is_check: bool = False) -> FailureRecord:
+    return FailureRecord(at=datetime.now(UTC), step=step, partition=work.partition, reason=reason, is_check=is_check)
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:

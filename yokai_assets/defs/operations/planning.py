@@ -44,7 +44,7 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "training_dataset": ("character_members", "captions"),
         "lora_model": ("training_dataset",),
         "lora_evaluation": ("lora_model", "training_dataset", "captions", "character_members"),
-        "published_lora": ("lora_evaluation", "captions", "training_dataset"),
+        "published_lora": ("lora_evaluation",),
     },
     jobs.REPORT_JOB: {"catalog": (), "gallery": ("catalog",)},
 }

@@ -1,5 +1,7 @@
 """The two assets at the end of the road. Pages are made by `yokai_assets.gallery`, tables by `sql/`."""
 
+from dataclasses import asdict
+
 import dagster as dg
 from upath import UPath
 
@@ -13,6 +15,7 @@ from yokai_assets.storage.database import publish
 from yokai_assets.storage.files import folder_bytes
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, table_files
+from yokai_assets.storage.publishing import WHOLE_TABLE
 
 PARTITIONED = {
     "backgrounds": "background_layers",
@@ -30,7 +33,7 @@ def reported_files(layout: Layout) -> dict[str, dict[str, UPath]]:
     clusters = layout.table("clusters")
     return {
         **{table: table_files(layout.tables / asset) for table, asset in PARTITIONED.items()},
-        "clusters": {"series": clusters} if clusters.exists() else {},
+        "clusters": {WHOLE_TABLE: clusters} if clusters.exists() else {},
         **RegistryStore(layout.registry).table_files(),
     }
 
@@ -60,13 +63,15 @@ def catalog(settings: SettingsResource) -> dg.MaterializeResult:
     fingerprint = report_fingerprint(layout)
     report = publish(layout.database, reported_files(layout))
     metadata = {
-        "tables": dg.MetadataValue.json(report.row_counts),
+        "written": dg.MetadataValue.json(list(report.changed)),
+        "views": dg.MetadataValue.json(list(report.views)),
+        "problems": dg.MetadataValue.json([asdict(problem) for problem in report.problems]),
         "database": dg.MetadataValue.path(str(layout.database)),
         "database_bytes": report.size_bytes,
         "seconds": report.seconds,
     }
     return made(
-        "catalog", chosen, version=report.content_version, metadata=metadata,
+        "catalog", chosen, version=fingerprint, metadata=metadata,
         tags={SOURCE_TAG: fingerprint}, is_partitioned=False,
     )  # fmt: skip
 

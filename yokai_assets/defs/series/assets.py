@@ -1,5 +1,6 @@
 """Assets of the whole series. Methods are in `yokai_assets.clustering` and `.registry`, SQL in `sql/`."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -12,13 +13,16 @@ from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.registry import RegistryStore, update_registry
-from yokai_assets.storage.database import publish, read_vectors
+from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, read_partitions, table_files
-from yokai_assets.tables import CLUSTERS, INSTANCES
+from yokai_assets.storage.vectors import embeddings_version, read_vectors
+from yokai_assets.tables import INSTANCES
 
 INDEXED = {"frames": "frames", "instances": "character_layers", "embeddings": "embeddings"}
 """Database table -> asset whose partitions fill it."""
+
+QUALITY_NUMBERS = ("instance_count", "noise_share", "silhouette", "cluster_count", "rare_count", "smallest", "largest")
 
 
 def indexed_files(layout: Layout) -> dict[str, dict[str, UPath]]:
@@ -51,14 +55,16 @@ def embedding_index(settings: SettingsResource) -> dg.MaterializeResult:
     report = publish(layout.database, sources)
     metadata = {
         "episode_count": len(sources["embeddings"]),
-        "partitions_written": report.written_count,
-        "partitions_unchanged": report.unchanged_count,
+        "partitions_written": len(report.changed),
+        "partitions_removed": len(report.removed),
+        "partitions_unchanged": report.unchanged,
+        "problems": dg.MetadataValue.json([asdict(problem) for problem in report.problems]),
         "database": dg.MetadataValue.path(str(layout.database)),
         "database_bytes": report.size_bytes,
         "seconds": report.seconds,
     }
     return made(
-        "embedding_index", chosen, version=report.content_version, metadata=metadata,
+        "embedding_index", chosen, version=embeddings_version(layout.database), metadata=metadata,
         tags={SOURCE_TAG: fingerprint}, is_partitioned=False,
     )  # fmt: skip
 
@@ -73,18 +79,13 @@ def clusters(settings: SettingsResource) -> dg.MaterializeResult:
     index = read_vectors(layout.database)
     with timed() as watch:
         found = cluster_instances(index.vectors, index.frame_ids, chosen.clustering, chosen.seed)
-    quality = assess_clustering(index.vectors, found.labels, chosen.seed)
-    table = CLUSTERS.from_rows(
-        {
-            "instance_id": i,
-            "episode": e,
-            "cluster_label": int(label),
-            "probability": float(p),
-            "is_rare_group": bool(rare),
-        }
-        for i, e, label, p, rare in zip(
-            index.instance_ids, index.episodes, found.labels, found.probabilities, found.is_rare_group, strict=True
-        )
+    quality = assess_clustering(index.vectors, found.labels, chosen.seed, is_rare_group=found.is_rare_group)
+    table = index.rows.select(
+        "instance_id",
+        "episode",
+        pl.Series("cluster_label", found.labels),
+        pl.Series("probability", found.probabilities),
+        pl.Series("is_rare_group", found.is_rare_group),
     )
     groups = {
         f"{label} ({len(files)})": files
@@ -92,8 +93,8 @@ def clusters(settings: SettingsResource) -> dg.MaterializeResult:
     }
     sheet = groups_sheet(groups, layout)
     metadata = {
-        **quality.as_dict(),
-        "instance_count": table.height,
+        **{name: getattr(quality, name) for name in QUALITY_NUMBERS},
+        "groups": records(quality.clusters),
         "method": found.method,
         "parameters": dg.MetadataValue.json(found.parameters),
         "seconds": watch.seconds,

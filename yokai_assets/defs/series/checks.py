@@ -8,7 +8,7 @@ from yokai_assets.defs.checking import judged
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.series import assets
 from yokai_assets.registry import RegistryStore
-from yokai_assets.storage.database import read_vectors
+from yokai_assets.storage.vectors import read_vectors
 
 
 @dg.asset_check(asset=assets.clusters, blocking=True)
