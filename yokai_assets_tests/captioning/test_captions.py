@@ -1,0 +1,146 @@
+"""Captions: what varies is said, what stays is left to the trigger, what people corrected is kept."""
+
+import logging
+
+import polars as pl
+import pytest
+from upath import UPath
+
+from yokai_assets.analysis import load_vocabulary, profile_character
+from yokai_assets.captioning import OverridesError, caption_members, trigger_word
+from yokai_assets.captioning.overrides import overrides_path
+from yokai_assets.settings.model import AnalysisSettings, CaptionSettings
+from yokai_assets.tables import CAPTIONS
+from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, WordModel
+
+MODEL = WordModel()
+VOCABULARY = load_vocabulary("creatures")
+BODY = "a red round creature with horns, three eyes"
+
+
+def made(tmp_path, looks: list[str]) -> SmallSeries:
+    """Return a series with one image per look, and one of another character."""
+    series = SmallSeries(UPath(tmp_path))
+    for number, look in enumerate(looks):
+        series.show("e1", number, {HERO: MODEL.embed_image(look, noise=0.1, seed=number)})
+    series.show("e1", 99, {OTHER: MODEL.embed_image("a blue tall creature with antennae, one eye")})
+    return series
+
+
+def captions(series: SmallSeries, settings: CaptionSettings | None = None) -> pl.DataFrame:
+    tables = series.tables()
+    profile = profile_character(
+        HERO, tables.members, tables.instances, tables.embeddings, series.layout, MODEL, VOCABULARY,
+        AnalysisSettings(), 0,
+    )  # fmt: skip
+    return caption_members(
+        profile, tables.members, tables.embeddings, MODEL, VOCABULARY, settings or CaptionSettings(), "tiny",
+        layout=series.layout,
+    )  # fmt: skip
+
+
+def tags(table: pl.DataFrame) -> list[list[str]]:
+    return table["tags"].to_list()
+
+
+def test_constant_traits_are_left_to_the_trigger(tmp_path) -> None:
+    """Protects: the character binds to its trigger, and expressions stay controllable."""
+    looks = [f"{BODY}, happy smile, arms up", f"{BODY}, sad mouth, arms down", f"{BODY}, fangs, waving arm"] * 3
+    table = captions(made(tmp_path, looks))
+    assert table.height == 9
+    for row in tags(table):
+        assert not {"red creature", "horns", "three eyes"} & set(row)
+    assert {"happy smile", "arms up"} <= set(tags(table)[0])
+    assert {"sad mouth", "arms down"} <= set(tags(table)[1])
+
+
+def test_trait_that_changes_is_said(tmp_path) -> None:
+    """Protects: a second outfit can be asked for; it is not taken for part of the character."""
+    looks = [f"{BODY}, hat"] * 5 + [f"{BODY}, bow tie"] * 5
+    both = tags(captions(made(tmp_path, looks)))
+    assert all("hat" in row for row in both[:5])
+    assert all("bow tie" in row for row in both[5:])
+    mostly = tags(captions(made(tmp_path / "2", [f"{BODY}, hat"] * 8 + [f"{BODY}, bow tie"] * 2)))
+    assert not any("hat" in row for row in mostly)
+    assert all("bow tie" in row for row in mostly[8:])
+
+
+def test_single_misreading_is_not_said(tmp_path) -> None:
+    """Protects: one odd reading among many does not teach a trait that the character does not have."""
+    table = captions(made(tmp_path, [BODY] * 19 + ["a green round creature with horns, three eyes"]))
+    assert not any("creature" in tag for row in tags(table) for tag in row)
+
+
+def test_order_and_form(tmp_path) -> None:
+    """Protects: trigger first, what varies next by falling score, then identity; the text is trigger and tags."""
+    looks = [f"{BODY}, hat, happy smile, arms up"] * 5 + [f"{BODY}, bow tie, sad mouth, arms down"] * 5
+    table = captions(made(tmp_path, looks))
+    varying = {v.tag for a in VOCABULARY.attributes if not a.is_identity for v in a.values}
+    trigger = trigger_word(HERO, "tiny", "ykai")
+    for row in table.iter_rows(named=True):
+        is_varying = [tag in varying for tag in row["tags"]]
+        assert is_varying == sorted(is_varying, reverse=True)
+        scores = [s for s, v in zip(row["scores"], is_varying, strict=True) if v]
+        assert scores == sorted(scores, reverse=True)
+        assert row["caption"] == ", ".join([trigger, *row["tags"]])
+    assert table.schema == CAPTIONS.schema
+
+
+def test_tags_are_limited(tmp_path) -> None:
+    """Protects: captions stay within the text encoder's length; the trigger always stays."""
+    series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 3)
+    assert all(len(row) == 1 for row in tags(captions(series, CaptionSettings(max_tags=1))))
+    bare = captions(series, CaptionSettings(max_tags=0))
+    assert bare["caption"].to_list() == [trigger_word(HERO, "tiny", "ykai")] * 3
+
+
+def test_corrections_survive_every_run(tmp_path) -> None:
+    """Protects: a person's work is read, applied and never written to."""
+    series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 3)
+    path = overrides_path(series.layout, HERO)
+    path.parent.mkdir(parents=True)
+    text = (
+        'blacklist = ["Arms Up"]\nalways = ["tiny style"]\n'
+        '[captions]\n"e1/000001/0" = "jumping , blue hat"\n"e9/000000/0" = "gone"\n'
+    )
+    path.write_text(text)
+    for _ in range(2):
+        table = captions(series)
+        trigger = trigger_word(HERO, "tiny", "ykai")
+        assert table["caption"][1] == f"{trigger}, jumping, blue hat"
+        for row in (tags(table)[0], tags(table)[2]):
+            assert row[0] == "tiny style"
+            assert "happy smile" in row
+            assert "arms up" not in row
+    assert path.read_text() == text
+
+
+def test_correction_of_a_strange_image_is_reported(tmp_path, caplog) -> None:
+    """Protects: a mistyped id is noticed."""
+    series = made(tmp_path, [BODY])
+    path = overrides_path(series.layout, HERO)
+    path.parent.mkdir(parents=True)
+    path.write_text('[captions]\n"e1/typo" = "x"\n')
+    with caplog.at_level(logging.WARNING):
+        captions(series)
+    assert "e1/typo" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["blacklist = [", 'blacklists = ["x"]', 'always = "x"'])
+def test_broken_corrections_stop_the_character(tmp_path, text: str) -> None:
+    """Protects: corrections are never dropped in silence."""
+    series = made(tmp_path, [BODY])
+    path = overrides_path(series.layout, HERO)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(OverridesError, match=r"captions\.toml"):
+        captions(series)
+
+
+def test_member_without_vector_gets_the_trigger_alone(tmp_path) -> None:
+    """Protects: every member has a caption, as the check on captions demands."""
+    series = made(tmp_path, [f"{BODY}, happy smile"] * 3)
+    series.embeddings.pop(1)
+    table = captions(series)
+    assert table["caption"][1] == trigger_word(HERO, "tiny", "ykai")
+    assert "happy smile" in tags(table)[0]
