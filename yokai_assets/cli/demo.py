@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 from rich.console import Console
+from rich.table import Table
 
 from yokai_assets.cli.view import RoadView, terminal
-from yokai_assets.demo.score import score_against_truth
+from yokai_assets.demo.score import Score, score_against_truth
 from yokai_assets.demo.series import generate_series
 from yokai_assets.demo.truth import Truth
-from yokai_assets.registry import RegistryStore
+from yokai_assets.registry import Registry, RegistryStore
 from yokai_assets.settings import Settings, load_settings
 from yokai_assets.storage.files import write_text
 from yokai_assets.storage.layout import Layout
@@ -87,6 +89,91 @@ def _tell(console: Console, truth: Truth, settings: Settings) -> Iterator[Requir
     assignments = dict(registry.members.select("instance_id", "character_id").iter_rows())
     score = score_against_truth(truth, instances, assignments, registry.characters)
     evaluations = read_partitions(EVALUATIONS, layout.tables / "lora_evaluation")
-    console.print(_characters_table(truth, score, registry, evaluations))
-    yield from requirements(truth, score, registry, evaluations)
-    yield _faults_requirement(truth, read_partitions(FRAMES, layout.tables / "frames"))
+    frames = read_partitions(FRAMES, layout.tables / "frames")
+    console.print(score)
+    console.print(_lora_table(registry, evaluations))
+    yield from requirements(truth, score, registry, evaluations, frames)
+
+
+def requirements(
+    truth: Truth, score: Score, registry: Registry, evaluations: pl.DataFrame, frames: pl.DataFrame
+) -> Iterator[Requirement]:
+    """Yield what a demo must come to, held against the truth."""
+    states = dict(registry.characters.select("character_id", "state").iter_rows())
+    frequent = [one for one in score.characters if not one.is_rare]
+    found = [one.best_id for one in frequent]
+    active = sorted(key for key, state in states.items() if state == "active")
+    yield Requirement(
+        "every frequent character is exactly one character of the registry",
+        sorted(filter(None, found)) == active and len(set(found)) == len(found),
+        f"{len(set(found) - {None})} of {len(frequent)} found; active in the registry: {', '.join(active) or 'none'}",
+    )
+    yield Requirement(
+        f"no two are mixed (ARI at least {MIN_ARI})",
+        score.adjusted_rand_index >= MIN_ARI,
+        f"ARI {score.adjusted_rand_index:.3f}",
+    )
+    yield Requirement(
+        f"at most {MAX_NOISE_SHARE:.0%} noise", score.noise_share <= MAX_NOISE_SHARE, f"{score.noise_share:.1%}"
+    )
+    rare = [(one.name, states.get(one.best_id or "", "not found")) for one in score.characters if one.is_rare]
+    yield Requirement(
+        "the rare character is reported as too small",
+        all(state == "too_small" for _, state in rare),
+        ", ".join(f"{name}: {state}" for name, state in rare),
+    )
+    yield _faults_requirement(truth, frames)
+    best = evaluations.filter(pl.col("is_chosen"))
+    base = evaluations.filter(pl.col("step") == 0).select("character_id", base="resemblance")
+    beaten = best.join(base, on="character_id").filter(pl.col("resemblance_low") > pl.col("base"))
+    yield Requirement(
+        "every LoRA's pictures resemble their character more than the base model's do (95 % interval)",
+        bool(active) and set(beaten["character_id"]) >= set(active),
+        f"{beaten.height} of {len(active)}",
+    )
+
+
+def _faults_requirement(truth: Truth, frames: pl.DataFrame) -> Requirement:
+    planted = truth.frames.filter(pl.col("fault").is_in(["truncated", "empty"]))["file"]
+    reported = frames.filter(pl.col("status") == "unreadable")["source"]
+    return Requirement(
+        "every planted broken file is reported, no sound one is",
+        set(planted) == set(reported),
+        f"{len(set(planted) & set(reported))} of {len(planted)} reported, {len(set(reported) - set(planted))} wrongly",
+    )
+
+
+def _lora_table(registry: Registry, evaluations: pl.DataFrame) -> Table:
+    table = Table(title="LoRAs: mean cosine of drawn to held-out pictures")
+    for column in ("character", "state", "images", "base model", "LoRA [95 %]", "real", "way covered", "recognised"):
+        table.add_column(column, justify="left" if column in ("character", "state") else "right")
+    for character in registry.characters.sort("character_id").iter_rows(named=True):
+        rows = evaluations.filter(pl.col("character_id") == character["character_id"])
+        base = rows.filter(pl.col("step") == 0).to_dicts()
+        best = rows.filter(pl.col("is_chosen")).to_dicts()
+        scores = _scores(base[0], best[0]) if base and best else ("",) * 5
+        table.add_row(character["character_id"], character["state"], str(character["member_count"]), *scores)
+    return table
+
+
+def _scores(base: dict, best: dict) -> tuple[str, ...]:
+    covered = "" if best["covered_share"] is None else f"{best['covered_share']:.0%}"
+    return (
+        f"{base['resemblance']:.3f}",
+        "{resemblance:.3f} [{resemblance_low:.3f}, {resemblance_high:.3f}]".format(**best),
+        f"{best['real_to_real']:.3f}",
+        covered,
+        f"{best['identification']:.0%}",
+    )
+
+
+def _print_requirements(console: Console, checks: list[Requirement]) -> None:
+    for check in checks:
+        mark = "[green]yes[/]" if check.is_met else "[red]NO[/] "
+        console.print(f"  {mark} {check.text}: [dim]{check.actual}[/]")
+
+
+def _print_ways_on(console: Console, config: Path, settings: Settings, seconds: float) -> None:
+    layout = Layout.of(settings)
+    console.print(f"[bold]{seconds:.0f} s.[/] Gallery: {layout.gallery / 'index.html'}")
+    console.print(f"Dagster UI: yokai ui --config {config}    SQL: yokai sql --config {config}")
