@@ -1,0 +1,2 @@
+-- Every row of a table that is one file.
+DELETE FROM $table;

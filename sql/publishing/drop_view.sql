@@ -1,0 +1,2 @@
+-- Views are made anew with every publishing.
+DROP VIEW IF EXISTS $view;

@@ -1,0 +1,2 @@
+-- Parameters: table, partition.
+DELETE FROM published_partitions WHERE table_name = ? AND partition = ?;

@@ -1,0 +1,2 @@
+-- Parameter: the table's name.
+DELETE FROM published_partitions WHERE table_name = ?;
