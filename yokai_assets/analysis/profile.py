@@ -17,6 +17,7 @@ from yokai_assets.analysis.palette import PaletteColor, extract_palette
 from yokai_assets.analysis.vocabulary import Attribute, Vocabulary
 from yokai_assets.analysis.zero_shot import Matrix, TextModel, tell, value_probabilities
 from yokai_assets.embedding.instances import vector_matrix
+from yokai_assets.frames.decoding import FrameError
 from yokai_assets.segmentation.layers import load_cutout
 from yokai_assets.settings.model import AnalysisSettings
 from yokai_assets.storage.layout import Layout
@@ -292,6 +293,6 @@ def _load(cutouts: Sequence[str], layout: Layout) -> tuple[list[Image.Image], li
     for cutout in cutouts:
         try:
             pictures.append(load_cutout(layout, cutout))
-        except (OSError, ValueError) as error:
+        except FrameError as error:
             notes.append(f"{cutout}: not readable ({error}); its episode's `character_layers` can be made again")
     return pictures, notes

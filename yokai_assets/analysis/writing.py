@@ -13,6 +13,7 @@ from upath import UPath
 from yokai_assets.analysis.card import draw_card
 from yokai_assets.analysis.markdown import profile_markdown
 from yokai_assets.analysis.profile import CharacterProfile
+from yokai_assets.frames.decoding import FrameError
 from yokai_assets.previews.encode import encode_preview
 from yokai_assets.segmentation.layers import load_cutout
 from yokai_assets.storage.files import is_local, recover_folder
@@ -61,6 +62,6 @@ def _exemplar_pictures(profile: CharacterProfile, layout: Layout) -> list[Image.
     for exemplar in profile.exemplars:
         try:
             pictures.append(load_cutout(layout, exemplar.cutout))
-        except (OSError, ValueError):
+        except FrameError:
             continue  # the profile's notes and the layers' check tell of unreadable cut-outs
     return pictures

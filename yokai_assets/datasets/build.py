@@ -26,6 +26,7 @@ from yokai_assets.datasets.render import (
 )
 from yokai_assets.datasets.selection import QualityLimits, Selection
 from yokai_assets.datasets.split import held_out_positions
+from yokai_assets.frames.decoding import FrameError
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
 from yokai_assets.segmentation.layers import load_cutout
@@ -280,7 +281,7 @@ def _with_pixels(
 def _cutout(layout: Layout, example: _Example) -> Image.Image | None:
     try:
         cutout = load_cutout(layout, example.row["cutout"]).convert("RGBA")
-    except (OSError, ValueError):
+    except FrameError:
         return None
     x0, y0, x1, y1 = example.box
     return cutout if cutout.size == (x1 - x0, y1 - y0) else None

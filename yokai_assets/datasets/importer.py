@@ -80,10 +80,10 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
     for index, (label, file) in enumerate(files):
         try:
             cutout = _read(file)
+            row = _instance(cutout, index, shots.number(label, cutout), layout)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             problems.append(f"{file}: not readable as an image ({error}). Replace or remove it.")
             continue
-        row = _instance(cutout, index, shots.number(label, cutout), layout)
         rows.append(row)
         clusters.append(
             {

@@ -1,0 +1,229 @@
+"""Training sets on disk: complete, readable by trainers, reproducible, and never half there."""
+
+import json
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from upath import UPath
+
+from yokai_assets.datasets import DatasetResult, build_dataset, load_training_image
+from yokai_assets.settings.model import DatasetSettings
+from yokai_assets.tables import DATASET
+from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, scattered
+
+SETTINGS = DatasetSettings(min_images=4, max_images=12, min_side_px=16, resolution_px=32, held_out_share=0.2)
+
+
+@pytest.fixture
+def series(tmp_path) -> SmallSeries:
+    made = SmallSeries(UPath(tmp_path))
+    for number in range(18):
+        made.show(f"e{number // 9 + 1}", number // 2, {HERO: scattered(number)})
+    return made
+
+
+def built(series: SmallSeries, settings: DatasetSettings = SETTINGS, seed: int = 0, **kwargs) -> DatasetResult:
+    tables = series.tables()
+    return build_dataset(
+        HERO, tables.members, tables.instances, tables.frames, tables.embeddings, series.captions(),
+        series.frames_source, series.layout, settings, seed, **kwargs,
+    )  # fmt: skip
+
+
+def files(folder: UPath) -> dict[str, bytes]:
+    root = Path(str(folder))
+    return {str(file.relative_to(root)): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
+
+
+def test_every_row_has_its_files_and_every_file_its_row(series: SmallSeries) -> None:
+    """Protects: the table is the folder; a trainer that globs and one that reads the table see the same."""
+    result = built(series)
+    assert result.table.schema == DATASET.schema
+    train = result.table.filter(pl.col("split") == "train")
+    held_out = result.table.filter(pl.col("split") == "held_out")
+    assert train.height == 12
+    assert held_out.height >= 2
+    on_disk = {
+        str(series.layout.relative(result.folder) + "/" + name)
+        for name in files(result.folder)
+        if name.endswith(".png")
+    }
+    assert on_disk == set(result.table["image"]) | set(result.table["mask"])
+    directly = [p for p in result.folder.iterdir() if p.suffix == ".png"]
+    assert len(directly) == train.height
+    for row in result.table.iter_rows(named=True):
+        text = series.layout.absolute(row["image"]).with_suffix(".txt").read_text()
+        assert text.strip() == row["caption"]
+        assert row["caption"].startswith("ykaitest, smile")
+
+
+def test_images_and_masks_belong_together(series: SmallSeries) -> None:
+    """Protects: the masked loss weighs the character, not what is beside it."""
+    result = built(series)
+    assert set(result.table["background"]) == {"original", "plain"}
+    for row in result.table.iter_rows(named=True):
+        image, mask = load_training_image(series.layout, row)
+        assert (image.mode, mask.mode) == ("RGB", "L")
+        assert image.size == mask.size == (row["width_px"], row["height_px"])
+        assert max(image.size) <= 32
+        pixels, alpha = np.asarray(image).astype(int), np.asarray(mask)
+        inside = pixels[alpha == 255]
+        assert np.abs(inside - (210, 30, 30)).mean() < 12
+        is_green = np.abs(pixels[alpha == 0] - (40, 140, 60)).mean() < 12
+        assert is_green == (row["background"] == "original")
+
+
+def test_plain_grounds_are_said_and_have_their_share(series: SmallSeries) -> None:
+    """Protects: the ground is not bound to the trigger, and backgrounds stay mixed."""
+    table = built(series).table
+    for row in table.iter_rows(named=True):
+        assert ("background" in row["caption"]) == (row["background"] == "plain")
+    train = table.filter(pl.col("split") == "train")
+    assert train.filter(pl.col("background") == "plain").height == 6
+    all_plain = built(series, SETTINGS.model_copy(update={"plain_background_share": 1.0})).table
+    assert set(all_plain["background"]) == {"plain"}
+
+
+def test_no_shot_is_on_both_sides(series: SmallSeries) -> None:
+    """Protects: held-out images measure the character, not a memorised frame."""
+    table = built(series).table
+    sides = {
+        s: set(table.filter(pl.col("split") == s).select("episode", "shot").iter_rows()) for s in ("train", "held_out")
+    }
+    assert sides["train"]
+    assert sides["held_out"]
+    assert not sides["train"] & sides["held_out"]
+
+
+def test_equal_input_gives_equal_files(series: SmallSeries) -> None:
+    """Protects: reproducibility; another seed gives another set."""
+    first = files(built(series).folder)
+    again = files(built(series).folder)
+    assert first == again
+    assert files(built(series, seed=1).folder) != first
+
+
+def test_trainers_can_read_the_folder(series: SmallSeries) -> None:
+    """Protects: the configuration of sd-scripts and the metadata of HF imagefolder name what is there."""
+    result = built(series)
+    config = tomllib.loads((result.folder / "dataset.toml").read_text())
+    subset = config["datasets"][0]["subsets"][0]
+    assert Path(subset["image_dir"]).is_absolute()
+    assert Path(subset["image_dir"]).samefile(str(result.folder))
+    assert config["general"]["keep_tokens"] == 1
+    assert config["datasets"][0]["resolution"] == 32
+    for split, folder in (("train", result.folder), ("held_out", result.folder / "held_out")):
+        lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+        assert len(lines) == result.table.filter(pl.col("split") == split).height
+        for line in lines:
+            assert (folder / line["file_name"]).exists()
+            assert (folder / line["mask_file_name"]).exists()
+            assert line["text"].startswith("ykaitest")
+
+
+def test_stranger_in_the_crop_means_plain_ground(tmp_path) -> None:
+    """Protects: another character is never learnt as part of this one."""
+    series = SmallSeries(UPath(tmp_path))
+    close = {HERO: (10, 12, 46, 52), OTHER: (40, 12, 76, 52)}
+    for number in range(10):
+        series.show("e1", number, {HERO: scattered(number), OTHER: scattered(100 + number)}, boxes=close)
+    table = built(series, SETTINGS.model_copy(update={"plain_background_share": 0.0})).table
+    assert set(table["background"]) == {"plain"}
+    for row in table.iter_rows(named=True):
+        pixels = np.asarray(load_training_image(series.layout, row)[0]).astype(int)
+        assert not ((pixels[..., 2] > 180) & (pixels[..., 0] < 90)).any()  # nothing of the blue one
+
+
+def test_unreadable_frame_and_cutout(series: SmallSeries) -> None:
+    """Protects: one damaged file costs at most its own image, and it is said."""
+    frameless = SETTINGS.model_copy(update={"plain_background_share": 0.0, "max_images": 18})
+    sources = {frame["frame_id"]: frame["source"] for frame in series.frames}
+    (series.frames_source / sources["e1/000002"]).write_bytes(b"no picture")
+    series.layout.absolute(series.instances[5]["cutout"]).write_bytes(b"no picture")
+    result = built(series, frameless)
+    rows = {row["instance_id"]: row for row in result.table.iter_rows(named=True)}
+    assert result.dropped["unreadable"] == 1
+    assert "e1/000005/0" not in rows
+    assert rows["e1/000002/0"]["background"] == "plain"
+    assert len(result.notes) == 2
+    assert result.table.height == 17
+
+
+def test_too_few_images_are_flagged(series: SmallSeries) -> None:
+    """Protects: a small character is skipped knowingly, with its reasons, not with an exception."""
+    result = built(series, SETTINGS.model_copy(update={"min_images": 40, "max_images": 60}))
+    assert result.is_too_small
+    assert 0 < result.table.height <= 18
+    assert not built(series).is_too_small
+
+
+def test_nobody_left_gives_an_empty_set(series: SmallSeries) -> None:
+    """Protects: a character whose images all fail does not keep yesterday's training set."""
+    built(series)
+    result = built(series, SETTINGS.model_copy(update={"min_side_px": 4000}))
+    assert result.table.is_empty()
+    assert result.is_too_small
+    assert result.dropped == {"too_small": 18}
+    assert not [name for name in files(result.folder) if name.endswith((".png", ".txt"))]
+
+
+def test_failure_midway_leaves_the_old_set(series: SmallSeries) -> None:
+    """Protects: a half-written training set is never read."""
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, total: int, note: str = "") -> None:
+        if done == 3:
+            raise StopError
+
+    before = files(built(series).folder)
+    with pytest.raises(StopError):
+        built(series, seed=5, progress=stop)
+    assert files(series.layout.training_data(HERO)) == before
+    assert not [p for p in series.layout.training_data(HERO).parent.iterdir() if p.name.startswith(".")]
+
+
+def test_changed_pixels_change_the_hash(series: SmallSeries) -> None:
+    """Protects: caches keyed by the hash never serve another picture."""
+    all_plain = SETTINGS.model_copy(update={"plain_background_share": 1.0, "max_images": 18})
+    first = built(series, all_plain).table
+    assert built(series, all_plain).table.equals(first)
+    changed = series.layout.absolute(series.instances[4]["cutout"])
+    lighter = Image.open(changed).convert("RGBA")
+    lighter.putpixel((18, 20), (0, 0, 0, 255))
+    lighter.save(changed, lossless=True)
+    second = built(series, all_plain).table
+    differs = first.filter(first["image_sha256"] != second["image_sha256"])
+    assert differs["instance_id"].to_list() == ["e1/000004/0"]
+
+
+def test_missing_caption_is_an_error_with_its_remedy(series: SmallSeries) -> None:
+    """Protects: no image is trained without its trigger."""
+    tables = series.tables()
+    with pytest.raises(ValueError, match="Materialize `captions`"):
+        build_dataset(
+            HERO, tables.members, tables.instances, tables.frames, tables.embeddings, series.captions().head(3),
+            series.frames_source, series.layout, SETTINGS, 0,
+        )  # fmt: skip
+
+
+def test_missing_training_image_names_the_remedy(series: SmallSeries) -> None:
+    """Protects: whoever deleted a file learns how to get it back."""
+    row = built(series).table.row(0, named=True)
+    series.layout.absolute(row["mask"]).unlink()
+    with pytest.raises(FileNotFoundError, match="Materialize `training_dataset`"):
+        load_training_image(series.layout, row)
+
+
+def test_progress_counts_images(series: SmallSeries) -> None:
+    """Protects: whoever watches sees how far it is."""
+    seen: list[tuple[int, int]] = []
+    table = built(series, progress=lambda done, total, note="": seen.append((done, total))).table
+    assert seen == [(n + 1, table.height) for n in range(table.height)]
+    assert Counter(table["split"])["train"] == 12
