@@ -87,8 +87,8 @@ class Score:
         matte = "" if self.matte_iou is None else f", matte IoU {self.matte_iou:.3f}"
         summary = (
             f"ARI {self.adjusted_rand_index:.3f}, noise {self.noise_share:.1%}{matte}; "
-            f"{self.instance_count} instances: {self.matched_count} matched, {self.group_count} cover several creatures, "
-            f"{self.unmatched_count - self.group_count} show none"
+            f"{self.instance_count} instances: {self.matched_count} matched, "
+            f"{self.group_count} cover several creatures, {self.unmatched_count - self.group_count} show none"
         )
         foreign = [f"Without a true character: {', '.join(self.foreign_ids)}"] if self.foreign_ids else []
         return Group(table, summary, *foreign)
