@@ -31,20 +31,21 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     """
     chosen = {"settings": SettingsResource(), "progress": ProgressResource(), **(resources or {})}
     chosen.setdefault("io_manager", ParquetIOManager(settings=chosen["settings"]))
+    assets = [
+        *episode_assets.ASSETS,
+        *series_assets.ASSETS,
+        *character_assets.ASSETS,
+        *models.ASSETS,
+        *report_assets.ASSETS,
+    ]
     return dg.Definitions(
-        assets=[
-            *episode_assets.ASSETS,
-            *series_assets.ASSETS,
-            *character_assets.ASSETS,
-            *models.ASSETS,
-            *report_assets.ASSETS,
-        ],
+        assets=list(dg.map_asset_specs(with_policy, assets)),
         asset_checks=[*episode_checks.CHECKS, *series_checks.CHECKS, *character_checks.CHECKS],
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources=chosen,
-    ).map_asset_specs(func=with_policy)
+    )
 
 
 @dg.definitions

@@ -13,9 +13,15 @@ from yokai_assets.defs.results import records
 
 
 def partitioned_check(
-    asset: Any, partitions: dg.PartitionsDefinition, *, blocking: bool = False
+    asset: Any, partitions: dg.PartitionsDefinition, *, blocking: bool = False, also_reads: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
     """Declare a check that runs for one partition of its asset and is stored with it; its docstring describes it.
+
+    Args:
+        asset: The asset.
+        partitions: Its partitions.
+        blocking: A failure stops what follows in the same run.
+        also_reads: Assets of the same partitions that the check reads besides.
 
     Without `partitions_def` the check would load *every* partition and fail where one is missing. Dagster marks the
     parameter as preview; that warning, and only that one, is kept from users here.
@@ -24,7 +30,10 @@ def partitioned_check(
     def declare(function: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Specifying a partitions_def", category=dg.PreviewWarning)
-            return dg.asset_check(asset=asset, partitions_def=partitions, blocking=blocking)(function)
+            ins = {name: dg.AssetIn(name) for name in also_reads}
+            return dg.asset_check(asset=asset, partitions_def=partitions, blocking=blocking, additional_ins=ins)(
+                function
+            )
 
     return declare
 

@@ -17,7 +17,7 @@ from typing import Literal
 from upath import UPath
 
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
-from yokai_assets.storage.files import is_local
+from yokai_assets.storage.files import is_local, sha256_of_parts
 
 MAX_KEY_LENGTH = 100
 """Longer keys are cut and hashed: a key becomes a file name, and those end at 255 bytes."""
@@ -128,6 +128,14 @@ def find_episode(source: UPath, key: str) -> EpisodeSource:
         f"episode `{key}` is not in {source} ({len(episodes)} episodes there).{hint}{notes} "
         "Put its folder or video back, or remove its partition."
     )
+
+
+def source_fingerprint(episode: EpisodeSource) -> str:
+    """Return a hash of which files the episode consists of, by name, size and time, without opening any."""
+    parent = episode.path if episode.kind == "folder" else episode.path.parent
+    entries = list_folder(parent, with_sizes=True)
+    own = (e for e in entries if (e.is_image if episode.kind == "folder" else e.name == episode.path.name))
+    return sha256_of_parts([(e.name, e.size_bytes, e.modified_ns) for e in own])[:32]
 
 
 def _is_plain_key(key: str) -> bool:

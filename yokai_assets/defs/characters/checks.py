@@ -26,7 +26,7 @@ def dataset_is_large_enough(settings: SettingsResource, training_dataset: pl.Dat
     )
 
 
-@partitioned_check(assets.training_dataset, CHARACTERS, blocking=True)
+@partitioned_check(assets.training_dataset, CHARACTERS, blocking=True, also_reads=("captions",))
 def captions_cover_dataset(captions: pl.DataFrame, training_dataset: pl.DataFrame) -> dg.AssetCheckResult:
     """Every image has a caption with the trigger."""
     trigger = captions["trigger"][0] if captions.height else ""

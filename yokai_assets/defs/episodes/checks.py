@@ -28,7 +28,7 @@ def frames_are_readable(settings: SettingsResource, frames: pl.DataFrame) -> dg.
     )
 
 
-@partitioned_check(assets.character_layers, EPISODES)
+@partitioned_check(assets.character_layers, EPISODES, also_reads=("frames",))
 def characters_are_present(frames: pl.DataFrame, character_layers: pl.DataFrame) -> dg.AssetCheckResult:
     """The matte found characters in this episode."""
     usable = frames.filter((pl.col("status") == "ok") & (pl.col("representative") == pl.col("frame_id")))
@@ -62,7 +62,7 @@ def vectors_are_sound(embeddings: pl.DataFrame) -> dg.AssetCheckResult:
     )
 
 
-@partitioned_check(assets.embeddings, EPISODES, blocking=True)
+@partitioned_check(assets.embeddings, EPISODES, blocking=True, also_reads=("character_layers",))
 def every_instance_is_embedded(character_layers: pl.DataFrame, embeddings: pl.DataFrame) -> dg.AssetCheckResult:
     """Every instance has its vector."""
     missing = character_layers.join(embeddings, on="instance_id", how="anti")

@@ -79,9 +79,9 @@ class Road:
         report = RoadReport()
         release_dead_runs(self._instance)
         episodes, report.problems = discover_episodes(UPath(self._settings.frames_source))
-        keys = [episode.key for episode in episodes][:total_episodes]
-        register(self._instance, EPISODES, keys)
-        self._run_all("episodes", lambda: self._planner.episodes(keys), report)
+        episodes = episodes[:total_episodes]
+        register(self._instance, EPISODES, [episode.key for episode in episodes])
+        self._run_all("episodes", lambda: self._planner.episodes(episodes), report)
         self._run_all("series", self._planner.series, report)
         characters = self.trainable_characters()
         register(self._instance, CHARACTERS, characters)
@@ -93,7 +93,7 @@ class Road:
         """Return what `drive` would begin with now; work of later domains shows once earlier ones are done."""
         episodes, _ = discover_episodes(UPath(self._settings.frames_source))
         return [
-            *self._planner.episodes([episode.key for episode in episodes][:total_episodes]),
+            *self._planner.episodes(episodes[:total_episodes]),
             *self._planner.series(),
             *self._planner.characters(self.trainable_characters()),
             *self._planner.report(),

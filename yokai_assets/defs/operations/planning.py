@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
-from upath import UPath
 
 from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import report_fingerprint
 from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.defs.series.assets import index_fingerprint
-from yokai_assets.frames.episodes import find_episode, source_fingerprint
+from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
@@ -74,12 +73,10 @@ class Planner:
         self._settings = settings
         self._layout = Layout.of(settings)
 
-    def episodes(self, keys: list[str]) -> Iterator[Work]:
+    def episodes(self, episodes: list[EpisodeSource]) -> Iterator[Work]:
         """Yield the work of each episode that has any."""
-        source = UPath(self._settings.frames_source)
-        for key in keys:
-            fingerprint = source_fingerprint(find_episode(source, key))
-            yield from self._work(jobs.EPISODES_JOB, key, {"frames": fingerprint})
+        for episode in episodes:
+            yield from self._work(jobs.EPISODES_JOB, episode.key, {"frames": source_fingerprint(episode)})
 
     def series(self) -> Iterator[Work]:
         """Yield the work of the series, if any."""

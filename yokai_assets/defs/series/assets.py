@@ -118,8 +118,7 @@ def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg
             previous, clusters, read_vectors(layout.database).as_embeddings(), chosen.registry,
             chosen.clustering.min_cluster_size, datetime.now(UTC),
         )  # fmt: skip
-        if previous is None or registry.content_hash != previous.content_hash:
-            store.save(registry)
+        store.save(registry)
     states = dict(registry.characters.group_by("state").len().iter_rows())
     groups = _cutouts_by(registry.members.sort("centroid_cosine", descending=True), "character_id", layout)
     sheet = groups_sheet(groups, layout)
@@ -128,7 +127,8 @@ def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg
         **{f"{state}_count": states.get(state, 0) for state in ("active", "too_small", "retired")},
         "member_count": registry.members.height,
         "characters": records(registry.characters.select("character_id", "state", "member_count", "episode_count")),
-        "new_events": records(registry.new_events.select("character_id", "kind", "other_id", "note")),
+        "has_changed": registry is not previous,
+        "newest_events": records(registry.new_events.select("character_id", "kind", "other_id", "note")),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, "one row per character, most typical first")} if sheet else {}),
     }

@@ -7,7 +7,7 @@ from yokai_assets.clustering import assess_clustering
 from yokai_assets.defs.checking import judged
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.series import assets
-from yokai_assets.registry import RegistryStore
+from yokai_assets.registry import RegistryStore, changed_share
 from yokai_assets.storage.vectors import read_vectors
 
 
@@ -52,19 +52,11 @@ def characters_stay_themselves(settings: SettingsResource) -> dg.AssetCheckResul
     """Few instances changed their character since the last clustering."""
     limit = settings.load().registry.max_changed_share
     now, before = RegistryStore(settings.layout.registry).load_last_two()
-    shared = 0 if before is None else before.members.join(now.members, on="instance_id").height
-    changed = (
-        0
-        if before is None
-        else before.members.join(now.members, on="instance_id")
-        .filter(pl.col("character_id") != pl.col("character_id_right"))
-        .height
-    )
-    share = changed / max(1, shared)
+    share = changed_share(before, now) if before else 0.0
     return judged(
         share <= limit,
         expected=f"at most {limit:.0%} of the instances known before change character",
-        actual=f"{changed} of {shared} changed",
+        actual=f"{share:.1%} changed" if before else "this is the first clustering",
         remedy="Read the events in `character_registry`. If the new clustering is worse, restore its parameters and "
         "materialize `clusters` and `character_registry` again.",
         severity=dg.AssetCheckSeverity.WARN,
