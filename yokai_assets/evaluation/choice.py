@@ -19,7 +19,7 @@ class Judgement:
 
     Attributes:
         step: Training step.
-        likeness: Share of the distance base to real that is covered; where that is undefined, the
+        likeness: Share of the distance base to real that is covered, -1 to 1.5; where that is undefined, the
             resemblance.
         identification: Share of pictures recognised as the right character (0-1).
         prompt_loss: Share of the base model's image-text cosine that is lost; 0 where no prompt can be

@@ -13,6 +13,8 @@ from yokai_assets.evaluation.choice import Judgement
 from yokai_assets.evaluation.grid import GridCell
 from yokai_assets.evaluation.record import CheckpointRecord, Measure
 
+_PROMPT_COSINE_FLOOR = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Yardsticks:
@@ -156,12 +158,14 @@ def judge(
 def judgement_of(record: CheckpointRecord, base: CheckpointRecord, yardsticks: Yardsticks) -> Judgement:
     """Return the inputs of a checkpoint's score."""
     prompt_loss = 0.0
-    if record.prompt_following and base.prompt_following and base.prompt_following.mean > 0:
-        prompt_loss = 1.0 - record.prompt_following.mean / base.prompt_following.mean
-    diversity = yardsticks.real_diversity
+    if record.prompt_following and base.prompt_following:
+        before, after = base.prompt_following.mean, record.prompt_following.mean
+        # Below the floor the base follows no prompt itself, and a share of next to nothing would be noise.
+        prompt_loss = min(1.0, max(0.0, (before - after) / max(before, _PROMPT_COSINE_FLOOR)))
+    diversity, covered = yardsticks.real_diversity, record.covered_share
     return Judgement(
         step=record.step,
-        likeness=record.resemblance.mean if record.covered_share is None else record.covered_share,
+        likeness=record.resemblance.mean if covered is None else min(1.5, max(-1.0, covered)),
         identification=record.identification.mean,
         prompt_loss=prompt_loss,
         diversity_ratio=record.diversity.mean / diversity if diversity > 1e-6 else 1.0,

@@ -3,12 +3,14 @@
 Plain data. The table `EVALUATIONS` is derived from it; publishing and the gallery read it.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from yokai_assets.evaluation.grid import EvaluationError
+from yokai_assets.storage.files import is_local, recover_folder
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import EVALUATIONS
 
@@ -130,15 +132,18 @@ class EvaluationRecord(_Record):
         )
 
 
-def load_evaluation(layout: Layout, character_id: str) -> EvaluationRecord | None:
-    """Read a character's evaluation; None where there is none.
+def load_evaluation(layout: Layout, character_id: str) -> EvaluationRecord:
+    """Read a character's evaluation.
 
     Raises:
-        EvaluationError: The file is damaged or of another version.
+        EvaluationError: There is none, or the file is damaged or of another version.
     """
-    path = layout.lora_tests(character_id) / RECORD_FILE
+    folder = layout.lora_tests(character_id)
+    if is_local(folder):
+        recover_folder(Path(str(folder)))
+    path = folder / RECORD_FILE
     if not path.exists():
-        return None
+        raise EvaluationError(f"{path}: no evaluation yet. Materialize lora_evaluation of {character_id} first.")
     try:
         return EvaluationRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:

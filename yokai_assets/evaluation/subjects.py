@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from yokai_assets.datasets import load_training_image
 from yokai_assets.embedding.instances import neutral_ground
 from yokai_assets.storage.layout import Layout
 
@@ -79,7 +80,9 @@ def read_real_images(
     wanted = set(np.linspace(0, rows.height - 1, min(shown_count, rows.height)).round().astype(int).tolist())
     for number, row in enumerate(rows.sort("instance_id").iter_rows(named=True)):
         try:
-            image, mask = _read_pair(layout, row)
+            image, mask = load_training_image(layout, row)
+            if mask.size != image.size:
+                raise ValueError(f"its mask is {mask.size}, the image {image.size} px")
         except (OSError, ValueError) as error:
             real.problems.append(f"{row['image']}: {error}")
             continue
@@ -145,16 +148,6 @@ def exemplar_vectors(
 def _stack(instance_ids: Iterable[str], vectors: dict[str, Any]) -> np.ndarray | None:
     own = [np.asarray(vectors[name], np.float32) for name in instance_ids if name in vectors]
     return np.stack(own) if own else None
-
-
-def _read_pair(layout: Layout, row: dict[str, Any]) -> tuple[Image.Image, Image.Image]:
-    with layout.absolute(row["image"]).open("rb") as file, Image.open(file) as opened:
-        image = opened.convert("RGB")
-    with layout.absolute(row["mask"]).open("rb") as file, Image.open(file) as opened:
-        mask = opened.convert("L")
-    if mask.size != image.size:
-        raise ValueError(f"its mask is {mask.size}, the image {image.size} px")
-    return image, mask
 
 
 def _on_ground(image: Image.Image, mask: np.ndarray | None, grey: int) -> Image.Image:

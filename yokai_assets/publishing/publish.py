@@ -17,6 +17,7 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
+from yokai_assets.previews import contact_sheet
 from yokai_assets.publishing.card import model_card
 from yokai_assets.publishing.header import (
     LoraFileError,
@@ -273,7 +274,7 @@ def _lineage(evaluation: EvaluationRecord, given: Mapping[str, str]) -> dict[str
 
 
 def _completed(
-    source: Path, evaluation: EvaluationRecord, lineage: Mapping[str, str], thumbnail: Image.Image | None, moment: str
+    source: Path, evaluation: EvaluationRecord, lineage: Mapping[str, str], thumbnail: Image.Image, moment: str
 ) -> dict[str, str]:
     """Return the trained file's metadata with what publishing knows. Values are strings, as the format wants."""
     trained = read_header(source).metadata
@@ -286,6 +287,7 @@ def _completed(
         "modelspec.trigger_phrase": evaluation.trigger,
         "modelspec.usage_hint": f"Prompt with `{evaluation.trigger}`, weight {SUGGESTED_WEIGHT:.1f}.",
         "modelspec.tags": f"character,lora,{evaluation.series}",
+        "modelspec.thumbnail": _data_url(thumbnail),
         "modelspec.hash_sha256": f"0x{digest}",
         "sshs_model_hash": digest,
         "ss_output_name": evaluation.character_id,
@@ -295,8 +297,6 @@ def _completed(
         "yokai.score": f"{chosen.score or 0.0:.4f}",
         **{f"yokai.{key}": value for key, value in lineage.items()},
     }
-    if thumbnail is not None:
-        ours["modelspec.thumbnail"] = _data_url(thumbnail)
     defaults = {"modelspec.date": moment}
     return {**defaults, **trained, **ours}
 
@@ -322,8 +322,11 @@ def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -
     }
 
 
-def _best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image | None:
-    """Return the most typical sound picture of the chosen step that is not suspected of copying a training image."""
+def _best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image:
+    """Return the most typical sound picture of the chosen step that is not suspected of copying a training image.
+
+    Where every picture is broken or gone, a sheet that says so stands in.
+    """
     folder = layout.lora_tests(evaluation.character_id)
 
     def rank(picture: PictureRecord) -> tuple[bool, bool, float]:
@@ -343,14 +346,13 @@ def _best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image |
                 return image
         except (OSError, ValueError):
             continue
-    return None
+    return contact_sheet([], columns=1, tile_px=_THUMBNAIL_PX)
 
 
-def _write_pictures(files: _Files, thumbnail: Image.Image | None, evaluation: EvaluationRecord, layout: Layout) -> None:
-    if thumbnail is not None:
-        buffer = io.BytesIO()
-        thumbnail.convert("RGB").save(buffer, "PNG", optimize=True)
-        write_bytes(files.preview, buffer.getvalue())
+def _write_pictures(files: _Files, thumbnail: Image.Image, evaluation: EvaluationRecord, layout: Layout) -> None:
+    buffer = io.BytesIO()
+    thumbnail.convert("RGB").save(buffer, "PNG", optimize=True)
+    write_bytes(files.preview, buffer.getvalue())
     comparison = layout.lora_tests(evaluation.character_id) / evaluation.comparison
     if comparison.exists():
         _copy(comparison, files.samples)

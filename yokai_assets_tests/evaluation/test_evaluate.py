@@ -173,7 +173,8 @@ def test_what_is_missing_is_named_with_its_remedy(world: World):
 def test_a_damaged_record_is_an_error_with_a_remedy(world: World):
     """Protects readers of `evaluation.json`."""
     folder = world.layout.lora_tests("cluster_000")
-    assert load_evaluation(world.layout, "cluster_000") is None
+    with pytest.raises(EvaluationError, match="Materialize lora_evaluation"):
+        load_evaluation(world.layout, "cluster_000")
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text(json.dumps({"schema_version": 1}))
     with pytest.raises(EvaluationError, match=r"evaluation\.json.*evaluation again"):

@@ -209,3 +209,13 @@ def test_metadata_may_hold_any_text_and_weights_stay_the_same(tmp_path: Path):
     assert tensors_sha256(source) == tensors_sha256(target)
     write_safetensors(source, {"k": "v"}, b"12345679")
     assert tensors_sha256(source) != tensors_sha256(target)
+
+
+def test_without_a_sound_picture_there_is_still_a_preview(world: World):
+    """Protects interfaces that show the preview: it exists even when every picture is broken or gone."""
+    record = evaluate(world)
+    for picture in record.pictures:
+        (world.layout.lora_tests("cluster_000") / picture.file).unlink()
+    published = publish_lora("cluster_000", record, world.layout)
+    with Image.open(str(published.preview)) as preview:
+        assert min(preview.size) >= 64

@@ -1,0 +1,204 @@
+"""All that is known of one character, gathered from what the stages left behind.
+
+Reading only. What is missing is a stage that has not run; what is damaged becomes a problem that the page shows.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from yokai_assets.analysis import read_profile
+from yokai_assets.analysis.profile import CharacterProfile
+from yokai_assets.evaluation import EvaluationError, EvaluationRecord, load_evaluation
+from yokai_assets.evaluation.record import RECORD_FILE
+from yokai_assets.gallery.failures import FailureRecord
+from yokai_assets.publishing import PublicationRecord, read_sidecar
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import read_table_if_there
+from yokai_assets.tables import CAPTIONS, DATASET, TableError
+
+Status = Literal["published", "evaluated", "trained", "dataset", "waiting", "failed", "too_small", "retired"]
+
+STATUS_TEXTS: Mapping[Status, str] = {
+    "published": "LoRA published",
+    "evaluated": "evaluated, not published yet",
+    "trained": "trained, not evaluated yet",
+    "dataset": "training set ready, not trained yet",
+    "waiting": "found, no training set yet",
+    "failed": "failed",
+    "too_small": "too few images to train",
+    "retired": "not found in the newest clustering",
+}
+
+
+class TrainingRecord(BaseModel):
+    """What the gallery shows of `<character>-training.json`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    base_model: str = ""
+    losses: list[float] = []
+    validation_losses: list[tuple[int, float]] = []
+    train_count: int = 0
+    held_out_count: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    config: dict[str, Any] = {}
+
+
+@dataclass(slots=True)
+class CharacterEntry:
+    """One character; fields of stages that have not run are empty.
+
+    Attributes:
+        character_id: Stable id.
+        state: Registry state: `active`, `too_small` or `retired`.
+        member_count: Instances.
+        episode_count: Episodes it is seen in.
+        exemplars: Cut-outs (relative to the data root), most typical first.
+        trigger: Trigger word.
+        dataset: `DATASET` rows.
+        profile: Traits.
+        evaluation: Judgement of its checkpoints.
+        publication: What is known of the published LoRA.
+        lora: Published LoRA, relative to the data root.
+        training: Record of the last finished training.
+        events: Rows of `EVENTS`, oldest first.
+        failures: Open failures.
+        problems: Files that could not be read, in words.
+    """
+
+    character_id: str
+    state: str
+    member_count: int
+    episode_count: int
+    exemplars: list[str]
+    trigger: str | None = None
+    dataset: pl.DataFrame = field(default_factory=DATASET.empty)
+    profile: CharacterProfile | None = None
+    evaluation: EvaluationRecord | None = None
+    publication: PublicationRecord | None = None
+    lora: str | None = None
+    training: TrainingRecord | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[FailureRecord] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> Status:
+        """How far the character has come."""
+        if self.state == "too_small":
+            return "too_small"
+        if self.state == "retired":
+            return "retired"
+        if self.lora:
+            return "published"
+        if self.failures:
+            return "failed"
+        steps: tuple[tuple[bool, Status], ...] = (
+            (self.evaluation is not None, "evaluated"),
+            (self.training is not None, "trained"),
+            (self.dataset.height > 0, "dataset"),
+        )
+        return next((status for is_so, status in steps if is_so), "waiting")
+
+    @property
+    def status_text(self) -> str:
+        """The status in words, with the reason of a failure."""
+        text = STATUS_TEXTS[self.status]
+        if self.status == "failed":
+            return f"{text}: {self.failures[0].reason}"
+        return f"{text} ({self.member_count} found)" if self.status == "too_small" else text
+
+    @property
+    def image_counts(self) -> dict[str, int]:
+        """Dataset images by split."""
+        return {split: self.dataset.filter(pl.col("split") == split).height for split in ("train", "held_out")}
+
+    @property
+    def description(self) -> str:
+        """The traits in a few words."""
+        if self.profile is None:
+            return ""
+        return ", ".join(reading.value for reading in self.profile.identity.values() if reading.value)
+
+
+def load_character(
+    row: Mapping[str, Any],
+    layout: Layout,
+    cutouts: Mapping[str, str],
+    events: Sequence[dict[str, Any]],
+    failures: Sequence[FailureRecord],
+) -> CharacterEntry:
+    """Gather a character.
+
+    Args:
+        row: Its row of `CHARACTERS`.
+        layout: Where files lie.
+        cutouts: Cut-out file by instance_id.
+        events: `EVENTS` of this character, oldest first.
+        failures: Open failures of this character's partition.
+    """
+    character_id = row["character_id"]
+    entry = CharacterEntry(
+        character_id=character_id,
+        state=row["state"],
+        member_count=row["member_count"],
+        episode_count=row["episode_count"],
+        exemplars=[cutouts[name] for name in row["exemplars"] or [] if name in cutouts],
+        events=list(events),
+        failures=list(failures),
+    )
+    _read_tables(entry, layout)
+    _read_profile(entry, layout)
+    _read_evaluation(entry, layout)
+    _read_lora(entry, layout)
+    return entry
+
+
+def _read_tables(entry: CharacterEntry, layout: Layout) -> None:
+    try:
+        entry.dataset = read_table_if_there(DATASET, layout.table("training_dataset", entry.character_id))
+        captions = read_table_if_there(CAPTIONS, layout.table("captions", entry.character_id))
+        entry.trigger = captions["trigger"][0] if captions.height else None
+    except TableError as error:
+        entry.problems.append(str(error))
+
+
+def _read_profile(entry: CharacterEntry, layout: Layout) -> None:
+    try:
+        entry.profile = read_profile(layout, entry.character_id)
+    except FileNotFoundError:
+        return
+    except (ValueError, OSError) as error:
+        entry.problems.append(str(error))
+
+
+def _read_evaluation(entry: CharacterEntry, layout: Layout) -> None:
+    if not (layout.lora_tests(entry.character_id) / RECORD_FILE).exists():
+        return
+    try:
+        entry.evaluation = load_evaluation(layout, entry.character_id)
+        entry.trigger = entry.trigger or entry.evaluation.trigger
+    except EvaluationError as error:
+        entry.problems.append(str(error))
+
+
+def _read_lora(entry: CharacterEntry, layout: Layout) -> None:
+    folder = layout.lora(entry.character_id)
+    lora = folder / f"{entry.character_id}.safetensors"
+    if lora.exists():
+        entry.lora = layout.relative(lora)
+        _, entry.publication = read_sidecar(folder / f"{entry.character_id}.json")
+    record = folder / f"{entry.character_id}-training.json"
+    if not record.exists():
+        return
+    try:
+        entry.training = TrainingRecord.model_validate_json(record.read_bytes())
+    except (ValidationError, OSError) as error:
+        first = re.sub(r"\s+", " ", str(error))[:200]
+        entry.problems.append(f"{record}: cannot be read ({first}). Materialize lora_model again.")

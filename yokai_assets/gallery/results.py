@@ -1,0 +1,198 @@
+"""`pipeline_results.json`: the outcome of the whole road for programs, with its JSON schema beside it.
+
+A summary of `GalleryData`; the tables hold the details. `processed` counts characters with a published LoRA, as the
+pipeline that this platform replaces counted them.
+"""
+
+import json
+from datetime import datetime
+from typing import Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+from upath import UPath
+
+from yokai_assets.gallery.characters import CharacterEntry, Status
+from yokai_assets.gallery.data import GalleryData
+from yokai_assets.storage.files import write_json, write_text
+from yokai_assets.storage.layout import Layout
+
+RESULTS_FILE = "pipeline_results.json"
+SCHEMA_FILE = "pipeline_results.schema.json"
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageResult(_Result):
+    """What one stage has made."""
+
+    partitions: int = Field(description="Episodes or characters that it has been made for.")
+    rows: int = Field(description="Rows of its table.")
+    newest_at: datetime | None = Field(description="When the newest part was written; null where it has not run.")
+
+
+class FrameCounts(_Result):
+    """Frames of the series."""
+
+    episodes: int
+    frames: int
+    unique: int = Field(description="Frames that are no near-duplicate of an earlier one.")
+    unreadable: int
+    blank: int = Field(description="Black or blank frames.")
+    instances: int = Field(description="Character instances cut out.")
+
+
+class ScoreResult(_Result):
+    """Scores of the chosen checkpoint."""
+
+    step: int
+    resemblance: float
+    resemblance_low: float
+    resemblance_high: float
+    base_resemblance: float
+    real_to_real: float
+    covered_share: float | None
+    identification: float
+    prompt_following: float | None
+    diversity: float
+    memorised_share: float
+    score: float | None
+    reason: str
+
+
+class CharacterResult(_Result):
+    """One character."""
+
+    id: str
+    status: Status
+    reason: str = Field(description="The status in words; for skipped and failed ones why.")
+    image_count: int = Field(description="Instances found.")
+    episode_count: int
+    train_image_count: int
+    held_out_image_count: int
+    trigger: str | None
+    lora: str | None = Field(description="Published LoRA, relative to the data root.")
+    lora_step: int | None = Field(description="Training step of the published LoRA.")
+    published_at: str | None
+    scores: ScoreResult | None
+    training_seconds: float | None
+    evaluation_seconds: float | None
+
+
+class FailureResult(_Result):
+    """An open failure."""
+
+    at: datetime
+    step: str
+    partition: str | None
+    reason: str
+
+
+class PipelineResults(_Result):
+    """The outcome of the road so far."""
+
+    schema_version: Literal[1] = 1
+    series: str
+    generated_at: datetime
+    processed: int = Field(description="Characters with a published LoRA.")
+    pending: int = Field(description="Characters on their way.")
+    skipped: int = Field(description="Characters with too few images.")
+    failed: int = Field(description="Characters stopped by a failure before publication.")
+    retired: int = Field(description="Characters that the newest clustering does not find any more.")
+    frames: FrameCounts
+    stages: dict[str, StageResult]
+    storage_bytes: dict[str, int] = Field(description="Bytes by kind of data.")
+    characters: list[CharacterResult]
+    failures: list[FailureResult]
+    problems: list[str] = Field(description="Files that could not be read.")
+
+
+def pipeline_results(data: GalleryData) -> PipelineResults:
+    """Return the results of what was read."""
+    return PipelineResults(
+        series=data.series,
+        generated_at=data.read_at,
+        processed=len(data.with_status("published")),
+        pending=len(data.with_status("waiting", "dataset", "trained", "evaluated")),
+        skipped=len(data.with_status("too_small")),
+        failed=len(data.with_status("failed")),
+        retired=len(data.with_status("retired")),
+        frames=_frame_counts(data.episodes),
+        stages={
+            stage.name: StageResult(partitions=stage.partition_count, rows=stage.row_count, newest_at=stage.newest_at)
+            for stage in data.stages
+        },
+        storage_bytes=data.storage_bytes,
+        characters=[_character(entry) for entry in data.characters],
+        failures=[FailureResult(**failure.model_dump(exclude={"is_check"})) for failure in data.failures],
+        problems=[*data.problems, *(problem for entry in data.characters for problem in entry.problems)],
+    )
+
+
+def write_pipeline_results(layout: Layout, data: GalleryData) -> UPath:
+    """Write `pipeline_results.json` and its schema under `outputs/<series>/pipeline/`; return the former."""
+    path = layout.pipeline / RESULTS_FILE
+    write_json(layout.pipeline / SCHEMA_FILE, pipeline_results_schema())
+    write_text(path, pipeline_results(data).model_dump_json(indent=2) + "\n")
+    return path
+
+
+def pipeline_results_schema() -> dict[str, object]:
+    """Return the JSON schema of `pipeline_results.json`."""
+    return json.loads(json.dumps(PipelineResults.model_json_schema(mode="serialization")))
+
+
+def _frame_counts(episodes: pl.DataFrame) -> FrameCounts:
+    sums = {name: int(episodes[name].sum()) for name in episodes.columns if name != "episode"}
+    return FrameCounts(
+        episodes=episodes.height,
+        frames=sums["frame_count"],
+        unique=sums["unique_count"],
+        unreadable=sums["unreadable_count"],
+        blank=sums["blank_count"],
+        instances=sums["instance_count"],
+    )
+
+
+def _character(entry: CharacterEntry) -> CharacterResult:
+    counts = entry.image_counts
+    return CharacterResult(
+        id=entry.character_id,
+        status=entry.status,
+        reason=entry.status_text,
+        image_count=entry.member_count,
+        episode_count=entry.episode_count,
+        train_image_count=counts["train"],
+        held_out_image_count=counts["held_out"],
+        trigger=entry.trigger,
+        lora=entry.lora,
+        lora_step=entry.publication.step if entry.publication else None,
+        published_at=entry.publication.published_at if entry.publication else None,
+        scores=_scores(entry),
+        training_seconds=entry.training.seconds if entry.training else None,
+        evaluation_seconds=entry.evaluation.seconds if entry.evaluation else None,
+    )
+
+
+def _scores(entry: CharacterEntry) -> ScoreResult | None:
+    record = entry.evaluation
+    if record is None:
+        return None
+    chosen = record.chosen
+    return ScoreResult(
+        step=chosen.step,
+        resemblance=chosen.resemblance.mean,
+        resemblance_low=chosen.resemblance.low,
+        resemblance_high=chosen.resemblance.high,
+        base_resemblance=record.base.resemblance.mean,
+        real_to_real=record.real_to_real.mean,
+        covered_share=chosen.covered_share,
+        identification=chosen.identification.mean,
+        prompt_following=chosen.prompt_following.mean if chosen.prompt_following else None,
+        diversity=chosen.diversity.mean,
+        memorised_share=chosen.memorised_share.mean,
+        score=chosen.score,
+        reason=record.reason,
+    )

@@ -1,0 +1,319 @@
+"""A made-up series on disk, as the stages would leave it: for tests, and for looking at the gallery.
+
+`python -m yokai_assets_tests.gallery.sample FOLDER [CHARACTERS]` writes one and builds its gallery.
+"""
+
+import io
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageFilter
+from upath import UPath
+
+from yokai_assets.analysis.palette import PaletteColor
+from yokai_assets.analysis.profile import (
+    AttributeReading,
+    CharacterProfile,
+    CoAppearance,
+    EpisodePresence,
+    Exemplar,
+    SizeStatistics,
+)
+from yokai_assets.demo.creatures import CreatureDesign, draw_creature, sample_design, sample_pose
+from yokai_assets.evaluation import CheckpointRecord, EvaluationRecord, Measure, PictureRecord
+from yokai_assets.evaluation.comparison import ComparisonRow, comparison_grid
+from yokai_assets.publishing import publish_lora
+from yokai_assets.registry import Registry, RegistryStore
+from yokai_assets.storage.files import write_bytes, write_json, write_text
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import write_table
+from yokai_assets.tables import CAPTIONS, CHARACTERS, DATASET, EVENTS, FRAMES, INSTANCES, MEMBERS
+from yokai_assets_tests.evaluation.fakes import write_safetensors
+
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+GROUNDS = [(205, 225, 240), (225, 235, 210), (245, 230, 205), (230, 215, 235)]
+
+
+@dataclass
+class SampleSeries:
+    """Writes what the stages leave behind. Sizes are small; shapes, names and schemas are the real ones."""
+
+    root: Path
+    character_count: int = 6
+    series: str = "yokai watch"
+    episode_count: int = 3
+    side_px: int = 96
+    exemplar_count: int = 4
+    image_count: int = 6
+
+    def __post_init__(self) -> None:
+        self.series = self.series.replace(" ", "-")
+        self.layout = Layout(UPath(self.root), self.series)
+        self.rng = np.random.default_rng(4)
+        self.ids = [f"cluster_{index:03d}" for index in range(self.character_count)]
+        self.designs: dict[str, CreatureDesign] = {name: sample_design(self.rng) for name in self.ids}
+
+    def state(self, index: int) -> str:
+        """The last two characters are too small and retired."""
+        back = self.character_count - index
+        return {1: "retired", 2: "too_small"}.get(back, "active") if self.character_count > 3 else "active"
+
+    def write(self) -> Layout:
+        """Write everything: the first characters are published, then one per earlier status."""
+        self.write_episodes()
+        self.write_registry()
+        for index, name in enumerate(self.ids):
+            if self.state(index) != "active":
+                continue
+            last = self.character_count - 3 - index
+            self.write_profile(name)
+            self.write_dataset(name)
+            if last >= 1 or self.character_count <= 3:
+                record = self.write_evaluation(name)
+                publish_lora(name, record, self.layout, at=AT)
+        return self.layout
+
+    def picture(self, name: str, side_px: int, ground: bool) -> Image.Image:
+        creature = draw_creature(self.designs[name], sample_pose(self.rng), side_px)
+        if not ground:
+            return creature
+        image = Image.new("RGB", creature.size, GROUNDS[self.rng.integers(len(GROUNDS))])
+        image.paste(creature, (0, 0), creature)
+        return image
+
+    def write_episodes(self) -> None:
+        for number in range(self.episode_count):
+            episode = f"s01e{number + 1:02d}"
+            frames = []
+            for index in range(24):
+                frame_id = f"{episode}/{index:06d}"
+                status = "unreadable" if index == 23 else "dark" if index == 22 else "ok"
+                frames.append(
+                    {
+                        "frame_id": frame_id, "episode": episode, "frame_index": index,
+                        "source": f"{episode}/{index}.jpg", "status": status,
+                        "representative": f"{episode}/{index - index % 2:06d}" if status == "ok" else None,
+                    }
+                )  # fmt: skip
+            write_table(FRAMES, FRAMES.from_rows(frames), self.layout.table("frames", episode))
+            write_table(INSTANCES, self._instances(episode), self.layout.table("character_layers", episode))
+
+    def _instances(self, episode: str) -> pl.DataFrame:
+        rows = []
+        for index, name in enumerate(self.ids):
+            for k in range(self.exemplar_count):
+                if f"s01e{(index + k) % self.episode_count + 1:02d}" != episode:
+                    continue
+                path = self.layout.character_layers(episode) / f"{name}_{k}.webp"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cutout = self.picture(name, self.side_px, ground=False)
+                cutout.crop(cutout.getbbox()).save(str(path), quality=90)
+                frame = index * self.exemplar_count + k
+                rows.append(
+                    {
+                        "instance_id": f"{episode}/{frame:06d}/0", "frame_id": f"{episode}/{frame:06d}",
+                        "episode": episode, "frame_index": frame, "instance_index": 0, "shot": frame // 4,
+                        "x0": 0, "y0": 0, "x1": 90, "y1": 90, "frame_width_px": 384, "frame_height_px": 216,
+                        "area_share": 0.1, "presence": 0.9, "edge_contact_share": 0.0, "sharpness": 300.0,
+                        "luma_mean": 120.0, "weight": 2, "cutout": self.layout.relative(path),
+                        "cutout_sha256": path.name, "frame_sha256": "f", "matte_fingerprint": "m",
+                    }
+                )  # fmt: skip
+        return INSTANCES.from_rows(rows)
+
+    def exemplar_ids(self, index: int) -> list[str]:
+        return [
+            f"s01e{(index + k) % self.episode_count + 1:02d}/{index * self.exemplar_count + k:06d}/0"
+            for k in range(self.exemplar_count)
+        ]
+
+    def write_registry(self) -> None:
+        rows, events = [], []
+        for index, name in enumerate(self.ids):
+            state = self.state(index)
+            centroid = self.rng.normal(size=16)
+            count = 7 if state == "too_small" else int(60 + 900 * 0.93**index)
+            rows.append(
+                {
+                    "character_id": name, "state": state, "member_count": count,
+                    "episode_count": self.episode_count, "first_version": 1, "last_version": 2,
+                    "exemplars": self.exemplar_ids(index),
+                    "centroid": (centroid / np.linalg.norm(centroid)).tolist(), "model_fingerprint": "clip",
+                }
+            )  # fmt: skip
+            for kind, note in (("born", "found in 2 episodes"), ("grown", f"now {count} images")):
+                events.append(
+                    {
+                        "event_id": len(events), "registry_version": 1 + (kind == "grown"), "at": AT,
+                        "character_id": name, "kind": kind, "other_id": None, "member_count": count, "note": note,
+                    }
+                )  # fmt: skip
+        registry = Registry(
+            characters=CHARACTERS.from_rows(rows), members=MEMBERS.empty(), events=EVENTS.from_rows(events), version=2
+        )
+        RegistryStore(self.layout.registry).save(registry)
+
+    def write_profile(self, name: str) -> None:
+        design = self.designs[name]
+        colours = {"body_colour": design.body_colour, "eyes": design.eyes, "top": design.top}
+        attributes = [
+            AttributeReading(
+                attribute=key, title=key.replace("_", " "), kind="identity", value=str(value).replace("_", " "),
+                confidence=0.9, image_share=0.8, distribution={str(value): 0.9},
+            )
+            for key, value in colours.items()
+        ]  # fmt: skip
+        profile = CharacterProfile(
+            character_id=name, series=self.series, image_count=60, read_image_count=24, screen_time_frames=1234,
+            episodes=(
+                EpisodePresence(episode="s01e01", image_count=30, screen_time_frames=600),
+                EpisodePresence(episode="s01e03", image_count=30, screen_time_frames=634),
+            ),
+            attributes=tuple(attributes),
+            palette=(
+                PaletteColor(hex="#d94f3d", name="red", share=0.6),
+                PaletteColor(hex="#3d2b28", name="dark brown", share=0.25),
+                PaletteColor(hex="#f4efe6", name="white", share=0.15),
+            ),
+            sizes=SizeStatistics(
+                width_px=(80, 40, 160), height_px=(90, 50, 180), frame_height_share=(0.42, 0.2, 0.8),
+                aspect_ratio=(0.9, 0.7, 1.2), cut_off_share=0.1,
+            ),
+            co_appearances=(CoAppearance(character_id=self.ids[1], screen_time_frames=200, share=0.16),),
+            exemplars=(Exemplar(instance_id=self.exemplar_ids(0)[0], cutout="x", centroid_cosine=0.9),),
+            notes=(), vocabulary="creatures", vocabulary_fingerprint="v", model_fingerprint="clip", min_confidence=0.5,
+        )  # fmt: skip
+        write_text(self.layout.ai_analysis(name) / "profile.json", profile.model_dump_json())
+
+    def write_dataset(self, name: str) -> None:
+        trigger, rows = self.trigger(name), []
+        for index in range(self.image_count):
+            path = self.layout.training_data(name) / f"{index:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.picture(name, self.side_px, ground=True).save(str(path))
+            caption = f"{trigger}, happy, arms up" if index % 2 else f"{trigger}, from the side, in a forest, smiling"
+            rows.append(
+                {
+                    "character_id": name, "instance_id": f"s01e01/{index:06d}/9",
+                    "split": "held_out" if index >= self.image_count - 2 else "train", "episode": "s01e01",
+                    "shot": index, "image": self.layout.relative(path), "mask": self.layout.relative(path),
+                    "caption": caption, "background": "original", "width_px": self.side_px,
+                    "height_px": self.side_px, "image_sha256": str(index),
+                }
+            )  # fmt: skip
+        write_table(DATASET, DATASET.from_rows(rows), self.layout.table("training_dataset", name))
+        captions = [
+            {
+                "character_id": name, "instance_id": "s01e01/000000/9", "trigger": trigger, "tags": ["happy"],
+                "scores": [0.9], "caption": f"{trigger}, happy",
+            }
+        ]  # fmt: skip
+        write_table(CAPTIONS, CAPTIONS.from_rows(captions), self.layout.table("captions", name))
+
+    def trigger(self, name: str) -> str:
+        return f"ykai{'bdfgklmnprtvz'[int(name[-2:]) % 13]}oru{name[-3:]}"
+
+    def write_evaluation(self, name: str) -> EvaluationRecord:
+        """Write checkpoints, training record, test pictures and record, with plausible numbers."""
+        quality = float(self.rng.uniform(0.5, 1.0))
+        folder = self.layout.lora_tests(name)
+        checkpoint = self.layout.lora(name) / f"{name}-step002000.safetensors"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        header = {"modelspec.architecture": "stable-diffusion-v1/lora", "ss_steps": "2000", "ss_network_dim": "32"}
+        write_safetensors(checkpoint, header, name.encode())
+        steps = np.arange(1, 2001)
+        losses = 0.09 + 0.11 * np.exp(-steps / 300) + self.rng.normal(0, 0.02, 2000)
+        write_json(
+            self.layout.lora(name) / f"{name}-training.json",
+            {
+                "base_model": "stable-diffusion-v1-5", "losses": losses.round(5).tolist(),
+                "validation_losses": [[step, 0.1 + 0.1 * float(np.exp(-step / 400))] for step in range(0, 2001, 250)],
+                "train_count": self.image_count - 2, "held_out_count": 2, "seconds": 1480.0, "images_per_second": 2.7,
+                "config": {"network_dim": 32, "learning_rate": 1e-4, "train_batch_size": 2, "resolution_px": 512},
+            },
+        )  # fmt: skip
+        pictures, shown = [], {0: [], 500: [], 2000: []}
+        prompts = ["{trigger}", "{trigger}, full body, simple background"]
+        for step in shown:
+            for prompt_index, prompt in enumerate(prompts):
+                for seed in range(2):
+                    file = f"step{step:06d}_prompt{prompt_index}_seed{seed}.png"
+                    image = self._drawn(name, step)
+                    shown[step].append(image)
+                    buffer = io.BytesIO()
+                    image.save(buffer, "PNG")
+                    write_bytes(folder / file, buffer.getvalue())
+                    pictures.append(
+                        PictureRecord(
+                            step=step, prompt_index=prompt_index, prompt=prompt.format(trigger=self.trigger(name)),
+                            seed=seed, file=file, resemblance=0.7, recognised_as=name,
+                            nearest_training_image="s01e01/000001/9", nearest_training_cosine=0.8 + seed / 100,
+                        )
+                    )  # fmt: skip
+        rows = [self._checkpoint(name, step, quality) for step in shown]
+        record = EvaluationRecord(
+            series=self.series, character_id=name, trigger=self.trigger(name), chosen_step=2000,
+            chosen_checkpoint=self.layout.relative(checkpoint),
+            reason="step 2000 has the highest score (1.012): likeness 0.81 (0 = base model, 1 = real pictures), "
+            "97% of its pictures recognised as this character; next is step 500 (0.741); which loses most in likeness.",
+            notes=["Only 4 held-out image(s): the measures are rough."], fingerprint="f", base_model="sd15",
+            base_fingerprint="b", embedding_fingerprint="clip", is_cut_out=True, reference="held_out",
+            reference_count=2, training_count=self.image_count - 2, characters_compared=self.character_count,
+            real_to_real=Measure(mean=0.91, low=0.89, high=0.93), real_diversity=0.11, memorising_yardstick=0.97,
+            prompts=prompts, seeds=[0, 1], inference_steps=25, guidance_scale=7.0, side_px=self.side_px,
+            checkpoints=rows, pictures=pictures, comparison="comparison.webp", seconds=92.0,
+        )  # fmt: skip
+        grid = comparison_grid(
+            [ComparisonRow(f"step {step}" if step else "base model", "", images) for step, images in shown.items()],
+            [prompts[0], "", prompts[1], ""],
+        )
+        buffer = io.BytesIO()
+        grid.save(buffer, "WEBP")
+        write_bytes(folder / "comparison.webp", buffer.getvalue())
+        write_text(folder / "evaluation.json", record.model_dump_json())
+        return record
+
+    def _drawn(self, name: str, step: int) -> Image.Image:
+        if step == 0:
+            other = sample_design(self.rng)
+            image = Image.new("RGB", (self.side_px, self.side_px), GROUNDS[0])
+            creature = draw_creature(other, sample_pose(self.rng), self.side_px)
+            image.paste(creature, (0, 0), creature)
+            return image.filter(ImageFilter.GaussianBlur(self.side_px / 60))
+        image = self.picture(name, self.side_px, ground=True)
+        return image.filter(ImageFilter.GaussianBlur(self.side_px / (90 if step == 500 else 300)))
+
+    def _checkpoint(self, name: str, step: int, quality: float) -> CheckpointRecord:
+        covered = {0: 0.0, 500: 0.6 * quality, 2000: quality}[step]
+        resemblance = 0.55 + covered * 0.36
+
+        def around(mean: float, half: float = 0.02) -> Measure:
+            return Measure(mean=mean, low=max(0.0, mean - half), high=min(1.0, mean + half))
+
+        return CheckpointRecord(
+            step=step,
+            checkpoint=self.layout.relative(self.layout.lora(name) / f"{name}-step{step:06d}.safetensors") if step else None,
+            image_count=4, defect_count=0, resemblance=around(resemblance),
+            resemblance_gain=around(resemblance - 0.55) if step else None, covered_share=covered,
+            identification=around(0.1 + 0.9 * covered, 0.08), prompt_following=around(0.27), diversity=around(0.12),
+            memorised_share=around(0.02), bleeding=None, recognised_as={name: 4}, score=0.2 + covered if step else None,
+        )  # fmt: skip
+
+
+def main(folder: str, character_count: str = "6") -> None:
+    """Write a sample series and its gallery."""
+    from yokai_assets.gallery import build_gallery, load_gallery_data, write_pipeline_results
+
+    sample = SampleSeries(Path(folder), int(character_count), side_px=256, exemplar_count=8, image_count=14)
+    layout = sample.write()
+    data = load_gallery_data(layout)
+    write_pipeline_results(layout, data)
+    print(build_gallery(layout, data))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
