@@ -151,8 +151,8 @@ class CreaturePose:
     """How a creature is shown in one picture: everything that may change from frame to frame.
 
     `tilt` is in radians (clockwise), `squash` a width factor (height gets its inverse), `scale` a size
-    factor (1 fills the canvas), `gaze` where the pupils look (-1..1, x right, y down), `light` a gain for each
-    of R, G, B, `walk_phase` a fraction of one walk cycle, 0 standing still.
+    factor (1 fills the canvas), `gaze` where the pupils look (-1..1, x right, y down), `light` a gain each
+    for R, G, B, `walk_phase` a fraction of one walk cycle, 0 standing still.
 
     Raises:
         ValueError: unknown expression or arms, or `scale`, `squash` or `light` not positive.

@@ -1,0 +1,131 @@
+"""From checkpoints to a diffusers folder, and sample grids to look at. Not here: training."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from yokai_assets.demo.training.diffusion import build_scheduler, load_trained_diffusion
+from yokai_assets.demo.training.latents import PATCH_PX, PatchPca
+from yokai_assets.demo.training.vae import build_vae, load_trained_vae
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote: bytes in all, and the UNet's training step."""
+
+    bytes_written: int
+    step: int
+
+
+def build_pipeline(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> StableDiffusionPipeline:
+    """The parts as a Stable Diffusion pipeline without a safety checker."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),  # type: ignore[arg-type]
+        safety_checker=None,  # type: ignore[arg-type]
+        feature_extractor=None,  # type: ignore[arg-type]
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> int:
+    """Saves in half precision; the folder appears whole, replacing an older one. Returns its bytes."""
+    import torch
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        pipeline.to(dtype=torch.float16).save_pretrained(temporary, safe_serialization=True)
+        temporary.chmod(0o755)
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def export_pipeline(
+    folder: Path,
+    tokenizer: CLIPTokenizer,
+    unet_checkpoint: Path,
+    vae_checkpoint: Path,
+    latent_channels: int,
+    size_px: int,
+) -> ExportReport:
+    """Writes the averaged weights of the newest checkpoints as a diffusers folder.
+
+    Raises:
+        FileNotFoundError: the UNet or the autoencoder has no checkpoint yet.
+    """
+    text_encoder, unet, step = load_trained_diffusion(unet_checkpoint, tokenizer, latent_channels, size_px // PATCH_PX)
+    vae = load_trained_vae(vae_checkpoint, latent_channels)
+    return ExportReport(save_pipeline(build_pipeline(vae, text_encoder, tokenizer, unet), folder), step)
+
+
+def save_sample_grid(
+    path: Path,
+    tokenizer: CLIPTokenizer,
+    pca: PatchPca,
+    unet_checkpoint: Path,
+    vae_checkpoint: Path,
+    pictures: NDArray[np.uint8],
+    captions: list[str],
+    columns: int,
+    guidance: float,
+    inference_steps: int,
+    scale: int = 2,
+    seed: int = 0,
+) -> int:
+    """Draws one sample for each caption and saves rows of truth and sample in turn; returns the UNet's step.
+
+    Without a trained autoencoder, latents are shown by their linear preview.
+    """
+    import torch
+
+    size = pictures.shape[1]
+    text_encoder, unet, step = load_trained_diffusion(unet_checkpoint, tokenizer, pca.channels, size // PATCH_PX)
+    has_vae = vae_checkpoint.exists()
+    vae = load_trained_vae(vae_checkpoint, pca.channels) if has_vae else build_vae(pca.channels)
+    pipeline = build_pipeline(vae, text_encoder, tokenizer, unet)
+    drawn = pipeline(
+        captions,
+        num_inference_steps=inference_steps,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="np" if has_vae else "latent",
+    ).images  # type: ignore[union-attr]
+    drawn = (np.asarray(drawn) * 255 + 0.5).astype(np.uint8) if has_vae else pca.decode(drawn.float().numpy())
+    rows = []
+    for start in range(0, len(pictures), columns):
+        rows += [np.concatenate(list(images[start : start + columns]), axis=1) for images in (pictures, drawn)]
+    grid = Image.fromarray(np.concatenate(rows, axis=0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
+    return step

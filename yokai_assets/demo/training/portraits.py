@@ -1,0 +1,113 @@
+"""Training pictures of random creatures with captions, rendered once and kept as a memory-mapped array.
+
+Not here: the drawings themselves (:mod:`yokai_assets.demo.creatures`), tokens, latents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yokai_assets.demo.creatures import BACKGROUNDS, describe, draw_portrait, sample_design, sample_pose
+
+CAPTIONS_PER_PICTURE = 3
+_SHARD_PICTURES = 1000
+_FINGERPRINT_SAMPLES = 24
+_SYLLABLES = ("ka", "ro", "zq", "mi", "xu", "to", "be", "li", "no", "vy", "sa", "pe", "gru", "oh", "ni", "wa")
+
+
+@dataclass(frozen=True)
+class PortraitSet:
+    """Pictures (N, S, S, 3) uint8 RGB, and `CAPTIONS_PER_PICTURE` captions for each of the N."""
+
+    pictures: NDArray[np.uint8]
+    captions: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def _caption_variants(caption: str, partial_captions: list[str], rng: np.random.Generator) -> list[str]:
+    """The full caption and partial ones, some as plain lists of tags, some led by a made-up name.
+
+    Names (trigger words) stand before LoRA captions; a base that has seen such words does not stumble over them.
+    """
+    variants = [caption, *partial_captions]
+    for index, variant in enumerate(variants):
+        if rng.random() < 0.3:
+            variant = variant.replace(" with ", ", ")
+        if rng.random() < 0.15:
+            name = "".join(rng.choice(_SYLLABLES, size=int(rng.integers(2, 4))))
+            variant = f"{name}, {variant}"
+        variants[index] = variant
+    return variants
+
+
+def draw_sample(index: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """Picture number `index` of the set with this seed: (S, S, 3) uint8, and its captions."""
+    rng = np.random.default_rng([seed, index])
+    design, pose = sample_design(rng), sample_pose(rng)
+    background = str(rng.choice(list(BACKGROUNDS)))
+    partial_captions = [
+        describe(design, pose, background, rng=rng, drop=float(rng.uniform(0.05, 0.6)))
+        for _ in range(CAPTIONS_PER_PICTURE - 1)
+    ]
+    captions = _caption_variants(describe(design, pose, background), partial_captions, rng)
+    return np.asarray(draw_portrait(design, pose, background, size_px), dtype=np.uint8), captions
+
+
+def _draw_shard(start: int, count: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
+    samples = [draw_sample(index, size_px, seed) for index in range(start, start + count)]
+    return np.stack([picture for picture, _ in samples]), [captions for _, captions in samples]
+
+
+def drawing_fingerprint() -> str:
+    """Sha256 (first 12 digits) of some drawings and captions: a cache of other drawings is never taken for these."""
+    digest = hashlib.sha256()
+    for index in range(_FINGERPRINT_SAMPLES):
+        picture, captions = draw_sample(index, 32, seed=0)
+        digest.update(picture.tobytes() + json.dumps(captions).encode())
+    return digest.hexdigest()[:12]
+
+
+def render_portraits(folder: Path, count: int, size_px: int, seed: int, workers: int = 1) -> PortraitSet:
+    """Renders the set, or maps it if it is already there.
+
+    Args:
+        folder: where the cache lies; pictures and captions are written whole or not at all.
+        count: number of pictures.
+        size_px: side of a picture.
+        seed: each picture depends on the seed and its own number only, so a smaller set is a prefix of a larger.
+        workers: drawing processes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"portraits-{drawing_fingerprint()}-{size_px}px-{count}-seed{seed}"
+    pictures_path, captions_path = folder / f"{name}.npy", folder / f"{name}.json"
+    if not (pictures_path.exists() and captions_path.exists()):
+        starts = list(range(0, count, _SHARD_PICTURES))
+        counts = [min(_SHARD_PICTURES, count - start) for start in starts]
+        temporary = folder / f".{name}.{os.getpid()}.npy"
+        shape = (count, size_px, size_px, 3)
+        pictures = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        captions: list[list[str]] = []
+        draw = partial(_draw_shard, size_px=size_px, seed=seed)
+        with ProcessPoolExecutor(max_workers=workers) as pool:
+            shards = map(draw, starts, counts) if workers == 1 else pool.map(draw, starts, counts)
+            for start, (shard, shard_captions) in zip(starts, shards, strict=True):
+                pictures[start : start + len(shard)] = shard
+                captions += shard_captions
+        pictures.flush()
+        captions_temporary = temporary.with_suffix(".json")
+        captions_temporary.write_text(json.dumps(captions))
+        captions_temporary.replace(captions_path)
+        temporary.replace(pictures_path)
+    pictures = np.load(pictures_path, mmap_mode="r")
+    return PortraitSet(pictures, json.loads(captions_path.read_text()))
