@@ -33,7 +33,9 @@ class WordModel:
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Return unit vectors, f32 [N, D]."""
         self.texts_embedded += len(texts)
-        return np.stack([unit(sum(map(_word_vector, text.replace(",", " ").split()))) for text in texts])
+        return np.stack(
+            [unit(np.sum([_word_vector(word) for word in text.replace(",", " ").split()], axis=0)) for text in texts]
+        )
 
     def embed_image(self, words: str, noise: float = 0.0, seed: int = 0) -> np.ndarray:
         """Return the vector of an image that shows what the words say."""
@@ -97,7 +99,7 @@ class SmallSeries:
             self._instance(frame_id, number, shot, box, color, character_id, vector, weight, measures)
         path = self.frames_source / f"{frame_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        picture.save(str(path))
         return frame_id
 
     def _instance(
@@ -118,7 +120,7 @@ class SmallSeries:
         ImageDraw.Draw(cutout).ellipse((0, 0, cutout.width - 1, cutout.height - 1), fill=(*color, 255))
         path = self.layout.character_layers(episode) / f"{index}_{number}.webp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cutout.save(path, lossless=True)
+        cutout.save(str(path), lossless=True)
         values = {
             **{"instance_id": instance_id, "frame_id": frame_id, "episode": episode, "frame_index": int(index)},
             **{"instance_index": number, "shot": shot, "x0": box[0], "y0": box[1], "x1": box[2], "y1": box[3]},

@@ -87,7 +87,8 @@ def extract_palette(cutouts: Iterable[Image.Image], colors: int, seed: int) -> l
     lab = np.asarray(rgb2lab(rgb[None] / 255.0))[0]
     clusters = min(2 * colors, len(np.unique(rgb, axis=0)))
     with warnings.catch_warnings(action="ignore"):  # an emptied cluster has share 0 and is left out below
-        centers, labels = kmeans2(lab, clusters, iter=30, minit="++", seed=seed)
+        start = _spread_start(lab, clusters, np.random.default_rng(seed))
+        centers, labels = kmeans2(lab, start, iter=30, minit="matrix")
     shares = np.bincount(labels, minlength=len(centers)) / len(labels)
     return _named(_merged(centers, shares)[:colors])
 
@@ -108,6 +109,16 @@ def _solid_pixels(cutout: Image.Image, seed: int) -> NDArray[np.uint8]:
         return pixels
     rng = np.random.default_rng(seed)
     return pixels[rng.choice(len(pixels), _PIXELS_PER_IMAGE, replace=len(pixels) < _PIXELS_PER_IMAGE)]
+
+
+def _spread_start(lab: NDArray[np.floating], count: int, rng: np.random.Generator) -> NDArray[np.floating]:
+    """Draw starting centres far from each other (k-means++, Arthur and Vassilvitskii 2007)."""
+    chosen = [int(rng.integers(len(lab)))]
+    squared = ((lab - lab[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < count:
+        chosen.append(int(rng.choice(len(lab), p=squared / squared.sum())))
+        squared = np.minimum(squared, ((lab - lab[chosen[-1]]) ** 2).sum(axis=1))
+    return lab[chosen]
 
 
 def _merged(centers: NDArray[np.floating], shares: NDArray[np.floating]) -> list[tuple[NDArray[np.floating], float]]:

@@ -25,9 +25,7 @@ def series(tmp_path) -> SmallSeries:
         words = f"a red round creature with horns, three eyes, {LOOKS[number % 3]}"
         shown = {HERO: MODEL.embed_image(words, noise=0.2, seed=number)}
         if number % 4 == 0:
-            shown[OTHER] = MODEL.embed_image(
-                "a blue tall creature with antennae, one eye", noise=0.2, seed=99 + number
-            )
+            shown[OTHER] = MODEL.embed_image("a blue tall creature with antennae, one eye", noise=0.2, seed=99 + number)
         made.show(f"e{number // 6 + 1}", number // 3, shown, weight=3 if number == 0 else 1)
     return made
 
@@ -36,7 +34,7 @@ def profiled(series: SmallSeries, character_id: str = HERO) -> CharacterProfile:
     tables = series.tables()
     return profile_character(
         character_id, tables.members, tables.instances, tables.embeddings, series.layout, MODEL,
-        load_vocabulary("creatures"), AnalysisSettings(vocabulary="creatures"), 0,
+        load_vocabulary("creatures"), AnalysisSettings.model_validate({}), 0,
     )  # fmt: skip
 
 

@@ -27,14 +27,14 @@ def made(tmp_path, looks: list[str]) -> SmallSeries:
     return series
 
 
-def captions(series: SmallSeries, settings: CaptionSettings | None = None) -> pl.DataFrame:
+def captions(series: SmallSeries, **settings: int) -> pl.DataFrame:
     tables = series.tables()
     profile = profile_character(
         HERO, tables.members, tables.instances, tables.embeddings, series.layout, MODEL, VOCABULARY,
-        AnalysisSettings(), 0,
+        AnalysisSettings.model_validate({}), 0,
     )  # fmt: skip
     return caption_members(
-        profile, tables.members, tables.embeddings, MODEL, VOCABULARY, settings or CaptionSettings(), "tiny",
+        profile, tables.members, tables.embeddings, MODEL, VOCABULARY, CaptionSettings.model_validate(settings), "tiny",
         layout=series.layout,
     )  # fmt: skip
 
@@ -89,8 +89,8 @@ def test_order_and_form(tmp_path) -> None:
 def test_tags_are_limited(tmp_path) -> None:
     """Protects: captions stay within the text encoder's length; the trigger always stays."""
     series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 3)
-    assert all(len(row) == 1 for row in tags(captions(series, CaptionSettings(max_tags=1))))
-    bare = captions(series, CaptionSettings(max_tags=0))
+    assert all(len(row) == 1 for row in tags(captions(series, max_tags=1)))
+    bare = captions(series, max_tags=0)
     assert bare["caption"].to_list() == [trigger_word(HERO, "tiny", "ykai")] * 3
 
 

@@ -16,7 +16,9 @@ from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.tables import DATASET
 from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, scattered
 
-SETTINGS = DatasetSettings(min_images=4, max_images=12, min_side_px=16, resolution_px=32, held_out_share=0.2)
+SETTINGS = DatasetSettings.model_validate(
+    {"min_images": 4, "max_images": 12, "min_side_px": 16, "resolution_px": 32, "held_out_share": 0.2}
+)
 
 
 @pytest.fixture
@@ -195,9 +197,9 @@ def test_changed_pixels_change_the_hash(series: SmallSeries) -> None:
     first = built(series, all_plain).table
     assert built(series, all_plain).table.equals(first)
     changed = series.layout.absolute(series.instances[4]["cutout"])
-    lighter = Image.open(changed).convert("RGBA")
+    lighter = Image.open(str(changed)).convert("RGBA")
     lighter.putpixel((18, 20), (0, 0, 0, 255))
-    lighter.save(changed, lossless=True)
+    lighter.save(str(changed), lossless=True)
     second = built(series, all_plain).table
     differs = first.filter(first["image_sha256"] != second["image_sha256"])
     assert differs["instance_id"].to_list() == ["e1/000004/0"]

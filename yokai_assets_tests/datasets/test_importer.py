@@ -52,7 +52,7 @@ def test_images_arrive_with_their_labels_and_pixels(tree: UPath, layout: Layout)
 
 def test_opaque_images_count_as_all_character(tree: UPath, layout: Layout) -> None:
     """Protects: trees without transparency can be trained on."""
-    picture(1, "RGB").save(tree / "cluster_000" / "0.png")
+    picture(1, "RGB").save(str(tree / "cluster_000" / "0.png"))
     result = import_cluster_tree(tree, layout)
     assert result.instances["area_share"][0] == 1.0
     assert load_cutout(layout, result.instances["cutout"][0]).getchannel("A").getextrema() == (255, 255)
@@ -61,7 +61,7 @@ def test_opaque_images_count_as_all_character(tree: UPath, layout: Layout) -> No
 def test_damaged_files_are_named_and_the_rest_goes_on(tree: UPath, layout: Layout) -> None:
     """Protects: one bad file does not stop the import."""
     (tree / "cluster_000" / "1.png").write_bytes(b"no picture")
-    Image.new("RGBA", (8, 8)).save(tree / "cluster_007" / "1.png")
+    Image.new("RGBA", (8, 8)).save(str(tree / "cluster_007" / "1.png"))
     result = import_cluster_tree(tree, layout)
     assert result.instances.height == 3
     assert ["1.png" in problem for problem in result.problems] == [True, True]
@@ -71,7 +71,7 @@ def test_like_neighbours_are_one_shot(tree: UPath, layout: Layout) -> None:
     """Protects: held-out images are not the neighbours of training images."""
     alike = picture(0)
     alike.putpixel((30, 30), (0, 0, 0, 255))
-    alike.save(tree / "cluster_000" / "1.png")
+    alike.save(str(tree / "cluster_000" / "1.png"))
     shots = import_cluster_tree(tree, layout).instances["shot"].to_list()
     assert shots[0] == shots[1] != shots[2]
     assert shots[3] not in shots[:3]

@@ -18,9 +18,7 @@ def test_lines_bands_levels_and_marks_are_drawn() -> None:
     series = {"loss": ([0, 1, 2], [1.0, 0.5, np.nan])}
     plain = line_chart(series, width_px=300, height_px=200)
     assert plain.size == (300, 200)
-    assert differ(
-        plain, line_chart(series, bands={"loss": ([0, 0, 0], [1, 1, 1])}, width_px=300, height_px=200)
-    )
+    assert differ(plain, line_chart(series, bands={"loss": ([0, 0, 0], [1, 1, 1])}, width_px=300, height_px=200))
     assert differ(plain, line_chart(series, levels={"real": 0.7}, width_px=300, height_px=200))
     assert differ(plain, line_chart(series, marks={"chosen": 1}, width_px=300, height_px=200))
 
@@ -37,9 +35,7 @@ def test_longer_bars_colour_more() -> None:
     """Protects: bars follow their values, also beside names of any length."""
 
     def filled(value: float) -> int:
-        picture = bar_chart(
-            {"a rather long name": value, "full": 1.0}, colors={"a rather long name": "#ff0000"}
-        )
+        picture = bar_chart({"a rather long name": value, "full": 1.0}, colors={"a rather long name": "#ff0000"})
         pixels = np.asarray(picture).astype(int)
         return int(((pixels[..., 0] > 200) & (pixels[..., 1] < 60)).sum())
 

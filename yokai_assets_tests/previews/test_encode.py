@@ -11,9 +11,7 @@ from yokai_assets.previews import encode_preview, markdown_image
 
 
 def noise(width: int, height: int, channels: int = 3) -> Image.Image:
-    return Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
-    )
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("max_bytes", [60_000, 5_000, 300])

@@ -59,9 +59,7 @@ def test_no_pictures_give_a_sheet_that_says_so() -> None:
     assert contact_sheet([], columns=4, tile_px=64, labels=[], title="cluster_009").width > 0
 
 
-@pytest.mark.parametrize(
-    ("columns", "tile_px", "labels"), [(0, 64, None), (1, 4, None), (1, 64, ["one", "two"])]
-)
+@pytest.mark.parametrize(("columns", "tile_px", "labels"), [(0, 64, None), (1, 4, None), (1, 64, ["one", "two"])])
 def test_what_makes_no_sense_is_refused(columns: int, tile_px: int, labels: list[str] | None) -> None:
     """Protects: labels never slip to another picture."""
     with pytest.raises(ValueError, match="contact sheet"):
