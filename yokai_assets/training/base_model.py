@@ -8,6 +8,8 @@ import copy
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -283,7 +285,9 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         if source.is_dir():
-            return pipeline_class.from_pretrained(source, local_files_only=True, variant=_variant_of(source), **options)
+            with _quiet_loading():
+                variant = _variant_of(source)
+                return pipeline_class.from_pretrained(source, local_files_only=True, variant=variant, **options)
         config = source.with_suffix("")
         options |= {"config": str(config)} if config.is_dir() else {}
         options["torch_dtype"] = dtypes["default"]
@@ -298,6 +302,22 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
             )
         raise BaseModelError(f"{source}: the base model cannot be loaded ({error}). {hint}") from error
     return pipeline
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep the libraries' own progress bars out of logs; they are shown again afterwards."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    for logger in loggers:
+        logger.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.enable_progress_bar()
 
 
 def _variant_of(folder: Path) -> str | None:

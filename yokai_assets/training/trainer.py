@@ -348,7 +348,8 @@ class _Run:
             "family": self._base.family,
             "checkpoints": [{"step": c.step, "file": c.path.name} for c in result.checkpoints],
             "losses": [round(float(loss), 6) for loss in result.losses],
-            "grad_norms": [round(float(norm), 6) for norm in result.grad_norms],
+            # An fp16 step that overflowed has no finite norm, and JSON no word for infinity.
+            "grad_norms": [round(float(norm), 6) if np.isfinite(norm) else None for norm in result.grad_norms],
             "validation_losses": result.validation_losses,
             "train_count": result.train_count,
             "held_out_count": result.held_out_count,

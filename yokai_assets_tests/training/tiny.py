@@ -22,8 +22,11 @@ def make_base(
     prediction_type: str = "epsilon",
     has_zero_terminal_snr: bool = False,
     use_linear_projection: bool = False,
+    unet_options: dict[str, Any] | None = None,
+    vae_options: dict[str, Any] | None = None,
+    text_options: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a diffusers folder: VAE f8, one or two text encoders, a two-level UNet."""
+    """Write a diffusers folder: VAE f8, one or two text encoders, a two-level UNet; options replace the tiny ones."""
     import torch
     from diffusers import (
         AutoencoderKL,
@@ -39,17 +42,20 @@ def make_base(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tokenizer = build_tokenizer([("r", "e"), ("re", "d</w>")], max_tokens=16)
+        text: dict[str, Any] = {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "projection_dim": 12,
+        }
         text_config = CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
             max_position_embeddings=16,
-            projection_dim=12,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            **text | (text_options or {}),
         )
         is_sdxl = family == "sdxl"
         # SDXL reads both encoders' hidden states, and 6 sizes embedded in 4 numbers each beside the pooled text.
@@ -58,27 +64,28 @@ def make_base(
             "addition_time_embed_dim": 4,
             "projection_class_embeddings_input_dim": 12 + 6 * 4,
         }
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            layers_per_block=1,
-            block_out_channels=(16, 32),
-            norm_num_groups=8,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=32 if is_sdxl else 16,
-            attention_head_dim=8,
-            use_linear_projection=use_linear_projection,
-            **(sdxl_options if is_sdxl else {}),
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8, 8, 8, 8),
-            norm_num_groups=4,
-            latent_channels=4,
-        )
+        tiny_unet: dict[str, Any] = {
+            "sample_size": 8,
+            "in_channels": 4,
+            "out_channels": 4,
+            "layers_per_block": 1,
+            "block_out_channels": (16, 32),
+            "norm_num_groups": 8,
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "cross_attention_dim": 32 if is_sdxl else 16,
+            "attention_head_dim": 8,
+            "use_linear_projection": use_linear_projection,
+        }
+        tiny_vae: dict[str, Any] = {
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "block_out_channels": (8, 8, 8, 8),
+            "norm_num_groups": 4,
+            "latent_channels": 4,
+        }
+        unet = UNet2DConditionModel(**tiny_unet | (sdxl_options if is_sdxl else {}) | (unet_options or {}))
+        vae = AutoencoderKL(**tiny_vae | (vae_options or {}))
         scheduler = DDIMScheduler(
             prediction_type=prediction_type,
             rescale_betas_zero_snr=has_zero_terminal_snr,

@@ -1,0 +1,123 @@
+"""Opening a base model: families, fingerprints, independence of copies, and errors with a remedy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from yokai_assets.training.base_model import BaseModel, BaseModelError, open_base_model
+from yokai_assets.training.fingerprints import file_fingerprint
+from yokai_assets_tests.training.tiny import make_base
+
+
+def test_a_folder_opens_with_its_family_and_schedule(base: BaseModel, sdxl_base: BaseModel) -> None:
+    """Family decides text conditioning and headers; the scheduler's config decides the target."""
+    assert (base.family, sdxl_base.family) == ("sd15", "sdxl")
+    assert base.prediction_type == base.noise_scheduler().config["prediction_type"] == "epsilon"
+    assert base.vae_scale_factor == 8
+    assert base.precision == "no"
+
+
+def test_zero_terminal_snr_of_the_base_is_trained_with(tmp_path: Path) -> None:
+    """Training on another noise schedule than the base samples with would wash the LoRA out."""
+    folder = make_base(tmp_path / "v", prediction_type="v_prediction", has_zero_terminal_snr=True)
+    opened = open_base_model(str(folder), "cpu")
+    scheduler = opened.noise_scheduler()
+    assert opened.prediction_type == scheduler.config["prediction_type"] == "v_prediction"
+    assert scheduler.alphas_cumprod[-1].item() == pytest.approx(0, abs=1e-6)
+    assert opened.build_pipeline().scheduler.config.timestep_spacing == "trailing"
+
+
+def test_a_changed_unet_leaves_the_base_alone(base: BaseModel) -> None:
+    """One open base serves many characters; training one must not leak into the next."""
+    before = base.pipeline.unet.conv_in.weight.clone()
+    unet = base.fresh_unet()
+    with torch.no_grad():
+        unet.conv_in.weight.zero_()
+    assert torch.equal(base.fresh_unet().conv_in.weight, before)
+    assert base.build_pipeline().unet is not base.build_pipeline().unet
+
+
+def test_fingerprints_follow_the_files(base_folder: Path, tmp_path: Path) -> None:
+    """A cache key must change with the weights it belongs to, and with nothing else."""
+    copied = tmp_path / "copy"
+    shutil.copytree(base_folder, copied)
+    original, copy = open_base_model(str(base_folder), "cpu"), open_base_model(str(copied), "cpu")
+    assert original.fingerprint == copy.fingerprint
+    weights = copied / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    changed = open_base_model(str(copied), "cpu")
+    assert changed.vae_fingerprint != original.vae_fingerprint
+    assert changed.fingerprint != original.fingerprint
+    assert changed.text_fingerprint == original.text_fingerprint
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven gigabytes are hashed once, not once per character; a changed file is hashed again."""
+    from yokai_assets.training import fingerprints
+
+    path, memory = tmp_path / "weights.bin", tmp_path / "memory"
+    path.write_bytes(b"one")
+    first = file_fingerprint(path, memory)
+    monkeypatch.setattr(fingerprints, "_MEMORY", {})
+    monkeypatch.setattr(fingerprints, "sha256_of_file", lambda path: pytest.fail("hashed again"))
+    assert file_fingerprint(path, memory) == first
+    monkeypatch.undo()
+    path.write_bytes(b"three")
+    assert file_fingerprint(path, memory) != first
+
+
+def test_a_missing_path_says_what_can_be_set(tmp_path: Path) -> None:
+    """The user reads what to do, not a stack of library errors."""
+    with pytest.raises(BaseModelError, match=r"training\.base_model"):
+        open_base_model(str(tmp_path / "nowhere"), "cpu")
+
+
+def test_a_hub_model_without_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Offline is the usual state of a training machine."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BaseModelError, match=r"someone/nothing.*hf download someone/nothing"):
+        open_base_model("someone/nothing", "cpu")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    """A folder of images or of another pipeline is a common mistake."""
+    with pytest.raises(BaseModelError, match=r"model_index\.json"):
+        open_base_model(str(tmp_path), "cpu")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(BaseModelError, match="FluxPipeline"):
+        open_base_model(str(tmp_path), "cpu")
+
+
+def test_a_folder_with_a_damaged_part_is_named(base_folder: Path, tmp_path: Path) -> None:
+    """An unfinished download must not end in a library's stack trace."""
+    broken = tmp_path / "broken"
+    shutil.copytree(base_folder, broken)
+    weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BaseModelError, match=r"broken.*again"):
+        open_base_model(str(broken), "cpu")
+
+
+def test_single_files_that_are_no_base_are_refused(tmp_path: Path) -> None:
+    """A LoRA given as base, a pickle, and a broken download are told apart."""
+    lora, pickled, broken = tmp_path / "lora.safetensors", tmp_path / "model.ckpt", tmp_path / "broken.safetensors"
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1)}, lora)
+    pickled.write_bytes(b"x")
+    broken.write_bytes(b"\x00")
+    for path, reason in ((lora, "neither"), (pickled, r"only \.safetensors"), (broken, "damaged")):
+        with pytest.raises(BaseModelError, match=reason):
+            open_base_model(str(path), "cpu")
+
+
+def test_a_lora_of_another_base_is_named(base: BaseModel, tmp_path: Path) -> None:
+    """The evaluation must say which file does not fit."""
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"x")
+    with pytest.raises(BaseModelError, match=r"broken\.safetensors"):
+        base.build_pipeline(path)

@@ -1,0 +1,209 @@
+"""One character's training as a whole: what is saved, what is continued, what is refused."""
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from yokai_assets.storage.layout import Layout
+from yokai_assets.training import trainer
+from yokai_assets.training.base_model import BaseModel
+from yokai_assets.training.export import read_header
+from yokai_assets.training.loop import TargetModulesError, TrainingDivergedError, TrainingLoop
+from yokai_assets.training.trainer import TrainingResult, train_lora, training_record_path
+from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_settings
+
+
+def train(base: BaseModel, layout: Layout, seed: int = 0, **changes: Any) -> TrainingResult:
+    settings = make_settings(layout.root, **changes)
+    return train_lora(make_dataset(layout), CHARACTER, layout, settings, "cpu", seed, header={"h": "1"}, base=base)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after_first_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    save = trainer.save_state
+
+    def save_and_stop(*args: Any) -> None:
+        save(*args)
+        raise StoppedError
+
+    monkeypatch.setattr(trainer, "save_state", save_and_stop)
+
+
+def test_a_training_makes_verified_checkpoints_and_a_record(base: BaseModel, layout: Layout) -> None:
+    """Evaluation, publishing and gallery read exactly these files."""
+    notes = []
+    settings = make_settings(layout.root, max_train_steps=5)
+    result = train_lora(
+        make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={"h": "1"}, base=base,
+        progress=lambda done, total, note="": notes.append((done, total, note)),
+    )  # fmt: skip
+    names = [f"{CHARACTER}-step000003.safetensors", f"{CHARACTER}-step000005.safetensors"]
+    assert [checkpoint.path.name for checkpoint in result.checkpoints] == names
+    assert [checkpoint.step for checkpoint in result.checkpoints] == [3, 5]
+    assert result.losses.shape == result.grad_norms.shape == (5,)
+    assert [step for step, _ in result.validation_losses] == [0, 3, 5]
+    assert (result.train_count, result.held_out_count, result.resumed_from_step) == (4, 2, 0)
+    assert result.images_per_second > 0
+    assert result.peak_memory_bytes > 0
+    header = read_header(result.checkpoints[-1].path)
+    assert (header["h"], header["ss_steps"], header["ss_network_alpha"]) == ("1", "5", "3.0")
+    record = json.loads(training_record_path(layout, CHARACTER).read_text())
+    assert len(record["losses"]) == 5
+    assert record["dataset_fingerprint"] == result.dataset_fingerprint
+    assert not layout.training_state(CHARACTER).exists()
+    assert notes[-1][:2] == (5, 5)
+    assert any(note.startswith("encoding") for _, _, note in notes)
+    assert any(note.startswith("loss") for _, _, note in notes)
+
+
+def test_the_adapter_learns(base: BaseModel, layout: Layout) -> None:
+    """The loop must lower the loss on what it trains, not only run: held-out noise is fixed, so it can be compared."""
+    result = train(base, layout, max_train_steps=60, save_every_n_steps=60, learning_rate=3e-2, caption_dropout=0.0)
+    first, last = result.validation_losses[0][1], result.validation_losses[-1][1]
+    assert last < 0.97 * first
+
+
+def test_the_same_inputs_give_the_same_lora(base: BaseModel, layout: Layout, tmp_path: Any) -> None:
+    """And another seed gives another one."""
+    from yokai_assets_tests.training.tiny import make_layout
+
+    one = train(base, layout).checkpoints[-1].path.read_bytes()
+    other = train(base, make_layout(tmp_path / "other")).checkpoints[-1].path.read_bytes()
+    assert one == other
+    assert train(base, layout, seed=1).checkpoints[-1].path.read_bytes() != one
+
+
+def test_an_interrupted_training_is_continued(
+    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And its loss file shows every step once."""
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        stop_after_first_save(patch)
+        train(base, layout)
+    result = train(base, layout, keep_training_state=True)
+    assert result.resumed_from_step == 3
+    lines = (layout.training_state(CHARACTER) / "losses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["loss"] for line in lines] == pytest.approx(result.losses.tolist())
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({"learning_rate": 2e-2}, "learning_rate changed from 0.01 to 0.02"), ({"seed": 1}, "seed")]
+)
+def test_a_state_of_other_settings_is_refused_in_words(
+    base: BaseModel,
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    change: dict[str, Any],
+    word: str,
+) -> None:
+    """Half of a LoRA with one learning rate and half with another would be what nobody asked for."""
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        stop_after_first_save(patch)
+        train(base, layout)
+    with caplog.at_level(logging.WARNING):
+        result = train(base, layout, **change)
+    assert result.resumed_from_step == 0
+    assert word in caplog.text
+
+
+def test_a_state_of_other_images_is_refused_in_words(
+    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A re-made dataset starts a new training."""
+    settings = make_settings(layout.root)
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        stop_after_first_save(patch)
+        train(base, layout)
+    dataset = make_dataset(layout, seed=5)
+    with caplog.at_level(logging.WARNING):
+        result = train_lora(dataset, CHARACTER, layout, settings, "cpu", 0, header={}, base=base)
+    assert result.resumed_from_step == 0
+    assert "training images, masks or captions changed" in caplog.text
+
+
+def test_a_damaged_state_starts_fresh(
+    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk fault costs the steps, not the run."""
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        stop_after_first_save(patch)
+        train(base, layout)
+    state = layout.training_state(CHARACTER) / "state.pt"
+    state.write_bytes(state.read_bytes()[:-200])
+    with caplog.at_level(logging.WARNING):
+        assert train(base, layout).resumed_from_step == 0
+    assert "state.pt" in caplog.text
+
+
+def test_checkpoints_of_an_earlier_training_do_not_stay(base: BaseModel, layout: Layout) -> None:
+    """Evaluation would judge them beside the new ones; a published LoRA of the same folder stays."""
+    train(base, layout, save_every_n_steps=2)
+    published = layout.lora(CHARACTER) / f"{CHARACTER}.safetensors"
+    published.write_bytes(b"published")
+    result = train(base, layout, save_every_n_steps=3)
+    steps = sorted(file.name for file in layout.lora(CHARACTER).glob(f"{CHARACTER}-step*.safetensors"))
+    assert steps == [checkpoint.path.name for checkpoint in result.checkpoints]
+    assert published.read_bytes() == b"published"
+
+
+def test_a_diverging_training_says_so(base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LoRA of NaNs must never be saved."""
+    original = TrainingLoop._error
+
+    def not_a_number(self: TrainingLoop, batch: Any) -> torch.Tensor:
+        return original(self, batch) * (torch.nan if self.step == 3 and self.unet.training else 1.0)
+
+    monkeypatch.setattr(TrainingLoop, "_error", not_a_number)
+    with pytest.raises(TrainingDivergedError, match=r"step 4.*learning_rate"):
+        train(base, layout)
+    assert [file.name for file in layout.lora(CHARACTER).glob("*.safetensors")] == [
+        f"{CHARACTER}-step000003.safetensors"
+    ]
+
+
+def test_target_modules_that_match_nothing_are_named(base: BaseModel, layout: Layout) -> None:
+    """A typing error would train nothing."""
+    with pytest.raises(TargetModulesError, match="to_nothing"):
+        train(base, layout, target_modules=("to_nothing",))
+
+
+def test_sdxl_trains_with_its_size_conditioning(sdxl_base: BaseModel, layout: Layout) -> None:
+    """Pooled text and time ids must reach the UNet, which fails without them."""
+    result = train(sdxl_base, layout, max_train_steps=2)
+    assert np.isfinite(result.losses).all()
+    assert read_header(result.checkpoints[-1].path)["modelspec.architecture"].startswith("stable-diffusion-xl")
+
+
+def test_the_background_weight_changes_what_is_learnt(base: BaseModel, layout: Layout, tmp_path: Any) -> None:
+    """The masked loss must reach the gradients."""
+    from yokai_assets_tests.training.tiny import make_layout
+
+    masked = train(base, layout, background_loss_weight=0.0).losses
+    unmasked = train(base, make_layout(tmp_path / "other"), background_loss_weight=1.0).losses
+    assert not np.allclose(masked, unmasked)
+
+
+def test_mixed_precision_keeps_the_adapter_in_fp32(base_folder: Any, base: BaseModel, layout: Layout) -> None:
+    """The path of a GPU, on the CPU's bf16: frozen weights in half precision, trained ones and updates in fp32."""
+    import copy
+    from dataclasses import replace
+
+    pipeline = copy.copy(base.pipeline)
+    pipeline.unet = copy.deepcopy(base.pipeline.unet).to(torch.bfloat16)
+    half = replace(base, precision="bf16", pipeline=pipeline)
+    result = train(half, layout, max_train_steps=3, gradient_checkpointing=True)
+    from safetensors.torch import load_file
+
+    tensors = load_file(str(result.checkpoints[-1].path))
+    assert np.isfinite(result.losses).all()
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert {tensor.dtype for name, tensor in tensors.items() if "alpha" not in name} == {torch.float16}
