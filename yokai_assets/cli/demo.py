@@ -18,7 +18,7 @@ from yokai_assets.demo.score import Score, score_against_truth
 from yokai_assets.demo.series import generate_series
 from yokai_assets.demo.truth import Truth
 from yokai_assets.registry import Registry, RegistryStore
-from yokai_assets.settings import Settings, load_settings
+from yokai_assets.settings import Settings
 from yokai_assets.storage.files import write_text
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_partitions
@@ -49,6 +49,7 @@ class Requirement:
 def run_demo(folder: Path, episodes: int, frames_per_episode: int, characters: int, seed: int, device: str) -> int:
     """Run the demo in `folder`. Returns 0 if everything required came true, else 1."""
     from yokai_assets.defs.operations.session import open_road
+    from yokai_assets.defs.resources import SettingsResource
 
     start = time.perf_counter()
     with terminal() as console, RoadView(console) as view:
@@ -67,8 +68,9 @@ def run_demo(folder: Path, episodes: int, frames_per_episode: int, characters: i
         )
         config = folder / "yokai.toml"
         write_text(config, _SETTINGS.format(device=device))
-        settings = load_settings(config, environment={})
-        with open_road(settings, observer=view, listener=view.step) as road:
+        source = SettingsResource.of(config)
+        settings = source.load()
+        with open_road(source, observer=view, listener=view.step) as road:
             report = road.drive()
         for problem in report.problems:
             console.print(f"[yellow]not read[/] {problem.path}: {problem.reason}. {problem.remedy}")

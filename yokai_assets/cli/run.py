@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from yokai_assets.cli.view import STAGE_NAMES, RoadView, terminal
-from yokai_assets.settings import Settings, load_settings
+from yokai_assets.settings import Settings
 
 
 def run_series(
@@ -25,11 +25,12 @@ def run_series(
 ) -> int:
     """Drive the road over the user's series. Returns the exit code: 0 all good, 1 some failed, 2 could not start."""
     from yokai_assets.defs.operations.session import open_road
+    from yokai_assets.defs.resources import SettingsResource
     from yokai_assets.devices import resolve_device
 
-    settings = load_settings(
+    source = SettingsResource.of(
         config_file,
-        overrides={
+        {
             "frames_source": input_frames,
             "data_root": output_dir,
             "series": series,
@@ -40,10 +41,11 @@ def run_series(
             "training": training,
         },
     )
+    settings = source.load()
     resolve_device(settings.device)
     _require_source(settings)
     with terminal() as console, RoadView(console) as view:
-        with open_road(settings, observer=view, listener=view.step) as road:
+        with open_road(source, observer=view, listener=view.step) as road:
             report = road.drive(total_episodes=total_episodes)
         for problem in report.problems:
             console.print(f"[yellow]not read[/] {problem.path}: {problem.reason}. {problem.remedy}")
@@ -55,11 +57,13 @@ def run_series(
 def show_status(config_file: Path | None) -> None:
     """Print what exists and what there is to do."""
     from yokai_assets.defs.operations.session import open_road
+    from yokai_assets.defs.resources import SettingsResource
 
-    settings = load_settings(config_file)
+    source = SettingsResource.of(config_file)
+    settings = source.load()
     console = Console(highlight=False)
     console.print(summary(settings))
-    with open_road(settings) as road:
+    with open_road(source) as road:
         plan = road.plan()
     if not plan:
         console.print("Nothing to do.")

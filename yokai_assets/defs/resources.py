@@ -4,7 +4,8 @@ Models are opened by the stages themselves, which cache them per process. Storag
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from pydantic import Field, PrivateAttr
 from yokai_assets.devices import limit_threads, resolve_device
 from yokai_assets.progress import Progress
 from yokai_assets.settings import Settings, load_settings
+from yokai_assets.settings.loading import without_none
 from yokai_assets.storage.layout import Layout
 
 
@@ -27,6 +29,11 @@ class SettingsResource(dg.ConfigurableResource):
         description="Nested values that win over file and environment, e.g. {training: {network_dim: 16}}.",
     )
     _settings: Settings | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> "SettingsResource":
+        """Return a resource for a command: its `--config`, and the options that were given (`None` is not given)."""
+        return cls(config_file=str(config_file) if config_file else None, overrides=without_none(overrides or {}))
 
     def load(self) -> Settings:
         """Return the settings, read once per process.

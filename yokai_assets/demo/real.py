@@ -12,7 +12,6 @@ import click
 
 from yokai_assets.cli.run import summary
 from yokai_assets.cli.view import RoadView, terminal
-from yokai_assets.settings import load_settings
 from yokai_assets.storage.files import write_text
 
 _SETTINGS = """\
@@ -60,12 +59,13 @@ max_checkpoints = 1
 
 
 @click.command()
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=Path("real-data"), show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("real-data"), show_default=True)
 @click.option("--isnet", is_flag=True, help="Segment with ISNet (88 MB, slow on a CPU) instead of u2netp.")
 @click.option("--frames-per-second", type=click.FloatRange(0.5, 24), default=6.0, show_default=True)
 def main(folder: Path, isnet: bool, frames_per_second: float) -> None:
     """Fetch clip and weights, then run the road; skips with a reason where they cannot be fetched."""
     from yokai_assets.defs.operations.session import open_road
+    from yokai_assets.defs.resources import SettingsResource
     from yokai_assets.demo import real_data
 
     weights = (folder / "weights").resolve()
@@ -82,11 +82,11 @@ def main(folder: Path, isnet: bool, frames_per_second: float) -> None:
         config,
         _SETTINGS.format(matte=matte.stem, embedding=embedding, frames_per_second=frames_per_second),
     )
-    settings = load_settings(config)
+    source = SettingsResource.of(config)
     with terminal() as console, RoadView(console) as view:
-        with open_road(settings, observer=view, listener=view.step) as road:
+        with open_road(source, observer=view, listener=view.step) as road:
             report = road.drive()
-        console.print(summary(settings))
+        console.print(summary(source.load()))
     sys.exit(1 if any(not failure.is_check for failure in report.failures) else 0)
 
 

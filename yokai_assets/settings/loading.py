@@ -47,7 +47,7 @@ def load_settings(
     path = _config_path(config_file, environment)
     from_file = _read_toml(path) if path else {}
     from_environment = _read_environment(environment)
-    from_arguments = _without_none(overrides or {})
+    from_arguments = without_none(overrides or {})
     profile = _first("profile", from_arguments, from_environment, from_file) or "anime"
     merged: dict[str, Any] = {}
     for source in (_read_profile(profile), from_file, from_environment, from_arguments):
@@ -131,8 +131,9 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    cleaned = {k: _without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values without those that are None, and without sections that are empty then."""
+    cleaned = {k: without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
     return {k: v for k, v in cleaned.items() if v != {}}
 
 

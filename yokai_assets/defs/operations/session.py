@@ -43,21 +43,21 @@ def workspace_file() -> Path:
 
 @contextmanager
 def open_road(
-    settings: Settings, *, observer: Observer | None = None, listener: ProgressListener | None = None
+    source: SettingsResource, *, observer: Observer | None = None, listener: ProgressListener | None = None
 ) -> Iterator[Road]:
     """Yield a road on the settings' instance.
 
     Args:
-        settings: Settings of every run; whatever file or environment they came from.
+        source: Where the settings of every run come from.
         observer: Hears of stages and runs.
         listener: Hears of the progress of steps.
     """
+    settings = source.load()
     home = instance_home(settings)
     progress = ProgressResource()
     if listener:
         progress.heard_by(listener)
-    overrides = settings.model_dump(mode="json")
-    definitions = build_definitions({"settings": SettingsResource(overrides=overrides), "progress": progress})
+    definitions = build_definitions({"settings": source, "progress": progress})
     previous = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(home)
     try:
