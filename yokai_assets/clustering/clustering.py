@@ -1,0 +1,117 @@
+"""The entry: vectors of a series in, one group per instance out.
+
+The order of the steps and the constraint that one frame shows no character twice. The steps are `refinement`, the
+exchangeable method is `methods`; settings thresholds for checks are judged by the caller.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from yokai_assets.clustering import refinement
+from yokai_assets.clustering.methods import METHODS, NOISE, Grouping
+from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
+from yokai_assets.clustering.whitening import half_whiten
+from yokai_assets.settings.model import ClusteringSettings
+
+
+class ClusteringError(ValueError):
+    """Vectors that cannot be clustered; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """Groups of one clustering.
+
+    Attributes:
+        labels: int32 [N]; 0 is the largest group, -1 noise. Labels mean nothing across clusterings.
+        probabilities: float32 [N], strength of membership in 0..1; 0 for noise.
+        is_rare_group: bool [N]; the instance's group was found among what the first pass left over.
+        method: Name in `METHODS`.
+        parameters: Everything that decided the outcome besides the vectors.
+        seconds: Wall time.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    is_rare_group: np.ndarray
+    method: str
+    parameters: dict[str, Any]
+    seconds: float
+
+
+def cluster_instances(
+    vectors: np.ndarray, frame_ids: Sequence[str] | np.ndarray, settings: ClusteringSettings, seed: int
+) -> Clustering:
+    """Find the groups of instances that show one character.
+
+    Vectors are half-whitened first. The method's groups lose their strangers and outliers, fragments of one character
+    are joined, noise whose neighbours agree is adopted, rare groups are confirmed among the rest, and each group
+    keeps at most one instance of a frame. Equal arguments give equal labels (on one machine;
+    floating point may differ between processors).
+
+    Args:
+        vectors: float [N, D]; made unit length here. N may be 0.
+        frame_ids: The frame of every instance, N long.
+        settings: Method and sizes.
+        seed: Seed of everything random.
+
+    Raises:
+        ClusteringError: Vectors that are not finite, are zero, or do not match the frame ids.
+    """
+    started = time.perf_counter()
+    vectors = _unit(vectors)
+    if len(frame_ids) != len(vectors):
+        raise ClusteringError(f"{len(vectors)} vectors but {len(frame_ids)} frame ids: pass the frame of every vector.")
+    frame_codes = np.unique(np.asarray(frame_ids, dtype=str), return_inverse=True)[1].ravel()
+    vectors = half_whiten(vectors)
+    neighbors = cosine_neighbors(vectors, max(settings.umap_neighbors, refinement.VOTERS), seed)
+    grouping = METHODS[settings.method](vectors, neighbors, settings, seed)
+    labels, probabilities, is_rare = _refine(vectors, grouping, neighbors, frame_codes, settings)
+    return Clustering(
+        labels=labels,
+        probabilities=probabilities,
+        is_rare_group=is_rare,
+        method=settings.method,
+        parameters=grouping.parameters,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _refine(
+    vectors: np.ndarray, grouping: Grouping, neighbors: Neighbors, frame_codes: np.ndarray, settings: ClusteringSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels = refinement.expel_strangers(vectors, grouping.labels, neighbors)
+    labels = refinement.expel_outliers(vectors, labels)
+    labels = refinement.merge_fragments(vectors, labels, neighbors, frame_codes)
+    labels, votes = refinement.adopt_noise(vectors, labels, neighbors)
+    candidates = np.where(labels == NOISE, grouping.fine_labels, NOISE)
+    labels, is_rare = refinement.confirm_rare_groups(labels, candidates, neighbors, settings.min_rare_cluster_size)
+    labels = refinement.separate_frame_mates(vectors, labels, neighbors, frame_codes)
+    labels = refinement.number_by_size(refinement.drop_small_groups(labels, settings.min_rare_cluster_size))
+    probabilities = _probabilities(labels, grouping, neighbors, votes)
+    return labels, probabilities, is_rare & (labels != NOISE)
+
+
+def _probabilities(labels: np.ndarray, grouping: Grouping, neighbors: Neighbors, votes: np.ndarray) -> np.ndarray:
+    """Take the method's own strength; the share of agreeing neighbours where it saw noise and a later step did not."""
+    by_neighbors = np.maximum(votes, refinement.votes_for(labels, neighbors, labels))
+    strength = np.where(grouping.labels == NOISE, by_neighbors, grouping.probabilities)
+    return np.where(labels == NOISE, 0.0, np.clip(strength, 0.0, 1.0)).astype(np.float32)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2:
+        raise ClusteringError(f"vectors must be a matrix [N, D], not of shape {vectors.shape}.")
+    lengths = np.linalg.norm(vectors, axis=1)
+    bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0.0))
+    if len(bad):
+        raise ClusteringError(
+            f"{len(bad)} of {len(vectors)} vectors are zero or not finite (first at row {bad[0]}). "
+            "Materialize the embeddings of their episodes again."
+        )
+    return vectors / lengths[:, None]

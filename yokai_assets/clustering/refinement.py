@@ -1,0 +1,311 @@
+"""What is done to the groups of any method, in the full (half-whitened) space rather than in a projection of it.
+
+Each step takes labels int32 [N] (-1: noise) and returns new ones; `cluster_instances` runs them in order. The
+thresholds were calibrated on synthetic CLIP-like series with known truth; they are shares and ranks, not cosines, so
+that they hold for models whose vectors lie in a narrow cone.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yokai_assets.clustering.methods import NOISE
+from yokai_assets.clustering.neighbors import Neighbors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+VOTERS = 10
+"""Nearest neighbours that vote on an instance."""
+
+ADOPTION_VOTE_SHARE = 0.7
+ADOPTION_PERCENTILE = 5.0
+OUTLIER_MODIFIED_Z = -3.5
+MERGE_MIXING = 0.5
+MERGE_CENTROID_PERCENTILE = 25.0
+SHARED_FRAME_SHARE = 0.02
+RARE_PURITY = 0.5
+
+
+def centroids_of(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the unit mean of every group, float32 [K, D]; K is the largest label plus one."""
+    count = int(labels.max(initial=NOISE)) + 1
+    sums = np.zeros((count, vectors.shape[1]), dtype=np.float64)
+    for label in range(count):
+        sums[label] = vectors[labels == label].sum(axis=0, dtype=np.float64)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.where(lengths == 0.0, 1.0, lengths)).astype(np.float32)
+
+
+def own_cosines(vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Return each instance's cosine to its own group's centroid, float32 [N]; NaN for noise."""
+    cosines = np.full(len(labels), np.nan, dtype=np.float32)
+    for label in range(len(centroids)):
+        members = labels == label
+        cosines[members] = vectors[members] @ centroids[label]
+    return cosines
+
+
+def votes_for(labels: np.ndarray, neighbors: Neighbors, candidates: np.ndarray) -> np.ndarray:
+    """Return the share of an instance's `VOTERS` nearest neighbours that carry the label in `candidates`."""
+    near = neighbors.nearest(VOTERS).indices
+    if near.shape[1] == 0:
+        return np.zeros(len(labels), dtype=np.float32)
+    return (labels[near] == candidates[:, None]).mean(axis=1, dtype=np.float32)
+
+
+def expel_strangers(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> np.ndarray:
+    """Make noise of parts of a group that are not tied to it and lie outside it.
+
+    Parts are the connected components of the graph of mutual neighbours within the group; the largest is its core.
+    Another part goes when its mean cosine to the core's centroid is below the 5th percentile of the core. So a long
+    shot, alike in itself only, stays with its character, while a rare character or a stranger that a projection laid
+    beside a large group does not.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    refined = labels.copy()
+    _, part_of = connected_components(_mutual_graph(labels, neighbors), directed=False)
+    for label in range(int(labels.max(initial=NOISE)) + 1):
+        members = np.flatnonzero(labels == label)
+        parts, sizes = np.unique(part_of[members], return_counts=True)
+        if len(parts) < 2:
+            continue
+        is_core = part_of[members] == parts[sizes.argmax()]
+        centroid = vectors[members[is_core]].mean(axis=0)
+        cosines = vectors[members] @ (centroid / max(float(np.linalg.norm(centroid)), 1e-12))
+        floor = np.percentile(cosines[is_core], ADOPTION_PERCENTILE)
+        for part in parts:
+            is_part = part_of[members] == part
+            if cosines[is_part].mean() < floor:
+                refined[members[is_part]] = NOISE
+    return refined
+
+
+def _mutual_graph(labels: np.ndarray, neighbors: Neighbors) -> "csr_array":
+    """Return the graph [N, N] of pairs of one group that name each other among their neighbours."""
+    from scipy.sparse import csr_array
+
+    source = np.repeat(np.arange(len(labels)), neighbors.count)
+    target = neighbors.indices.ravel()
+    is_within = (labels[source] == labels[target]) & (labels[source] != NOISE)
+    ones = np.ones(int(is_within.sum()), dtype=np.int8)
+    named = csr_array((ones, (source[is_within], target[is_within])), shape=(len(labels), len(labels)))
+    return csr_array(named.multiply(named.T))
+
+
+def expel_outliers(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Make noise of members far outside their own group's spread.
+
+    The measure is the modified z-score (Iglewicz and Hoaglin 1993) of the cosine to the centroid, computed by median
+    and median absolute deviation, so that the outliers themselves do not widen the spread. Below -3.5 a member goes.
+    """
+    refined = labels.copy()
+    cosines = own_cosines(vectors, labels, centroids_of(vectors, labels))
+    for label in range(int(labels.max(initial=NOISE)) + 1):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 3:
+            continue
+        own = cosines[members].astype(np.float64)
+        median = np.median(own)
+        deviation = np.median(np.abs(own - median))
+        if deviation > 0.0:
+            refined[members[0.6745 * (own - median) / deviation < OUTLIER_MODIFIED_Z]] = NOISE
+    return refined
+
+
+def merge_fragments(
+    vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors, frame_codes: np.ndarray
+) -> np.ndarray:
+    """Join groups that are pieces of one character.
+
+    Two groups are joined when all of this holds:
+
+    - they are mixed: of the neighbours that members of either have in the two groups, the share that lies in the
+      other one is at least half of what it would be if the two were one cloud, in both directions;
+    - the cosine of their centroids is at least the lower quartile of their members' cosine to their own centroid;
+    - they do not appear together: at most 2 % of the smaller group's frames (and more than one) show both. One frame
+      shows no character twice, so groups that share frames are different characters however alike they look.
+
+    Outfits far apart fail the first test and stay separate. The best-mixed pair is joined first, then all is
+    measured anew.
+    """
+    labels = labels.copy()
+    while (pair := _best_pair(vectors, labels, neighbors, frame_codes)) is not None:
+        keep, goes = pair
+        labels[labels == goes] = keep
+    return _consecutive(labels)
+
+
+def _best_pair(
+    vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors, frame_codes: np.ndarray
+) -> tuple[int, int] | None:
+    count = int(labels.max(initial=NOISE)) + 1
+    if count < 2 or neighbors.count == 0:
+        return None
+    mixing = _mixing(labels, neighbors, count)
+    centroids = centroids_of(vectors, labels)
+    cosines = own_cosines(vectors, labels, centroids)
+    pairs = np.argwhere(np.triu(mixing >= MERGE_MIXING, k=1))
+    order = np.argsort(-mixing[pairs[:, 0], pairs[:, 1]], kind="stable")
+    for first, second in pairs[order].tolist():
+        either = np.isin(labels, (first, second))
+        spread = np.percentile(cosines[either], MERGE_CENTROID_PERCENTILE)
+        is_near = float(centroids[first] @ centroids[second]) >= spread
+        if is_near and not _appear_together(labels, frame_codes, first, second):
+            return first, second
+    return None
+
+
+def _mixing(labels: np.ndarray, neighbors: Neighbors, count: int) -> np.ndarray:
+    """Return [K, K]: how mixed two groups are, 0 (apart) to about 1 (one cloud); the worse of both directions."""
+    near = neighbors.nearest(VOTERS).indices
+    source = np.repeat(labels, near.shape[1])
+    target = labels[near].ravel()
+    is_inner = (source != NOISE) & (target != NOISE)
+    edges = np.zeros((count, count), dtype=np.float64)
+    np.add.at(edges, (source[is_inner], target[is_inner]), 1.0)
+    sizes = np.bincount(labels[labels != NOISE], minlength=count).astype(np.float64)
+    within = np.diag(edges)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed = edges / (edges + within)
+        expected = sizes[None, :] / (sizes[None, :] + sizes[:, None])
+        ratio = np.nan_to_num(observed / expected, posinf=0.0)
+    return np.minimum(ratio, ratio.T)
+
+
+def _appear_together(labels: np.ndarray, frame_codes: np.ndarray, first: int, second: int) -> bool:
+    frames_of_first, frames_of_second = (np.unique(frame_codes[labels == label]) for label in (first, second))
+    shared = len(np.intersect1d(frames_of_first, frames_of_second, assume_unique=True))
+    return shared > max(1.0, SHARED_FRAME_SHARE * min(len(frames_of_first), len(frames_of_second)))
+
+
+def adopt_noise(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> tuple[np.ndarray, np.ndarray]:
+    """Give noise to the group that its neighbours agree on.
+
+    An instance joins when at least 70 % of its 10 nearest neighbours are in one group and its cosine to that group's
+    centroid is at least the 5th percentile of the group's members.
+
+    Returns:
+        The labels, and the votes float32 [N] (0 where nothing was adopted).
+    """
+    adopted, votes = labels.copy(), np.zeros(len(labels), dtype=np.float32)
+    noise = np.flatnonzero(labels == NOISE)
+    near = labels[neighbors.nearest(VOTERS).indices[noise]]
+    if near.size == 0:
+        return adopted, votes
+    centroids = centroids_of(vectors, labels)
+    floors = cluster_floors(vectors, labels, centroids)
+    for label in range(len(centroids)):
+        share = (near == label).mean(axis=1, dtype=np.float32)
+        fits = (share >= ADOPTION_VOTE_SHARE) & (vectors[noise] @ centroids[label] >= floors[label])
+        adopted[noise[fits]] = label
+        votes[noise[fits]] = share[fits]
+    return adopted, votes
+
+
+def cluster_floors(vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Return, for every group, the 5th percentile of its members' cosine to its centroid; infinity where empty."""
+    cosines = own_cosines(vectors, labels, centroids)
+    return np.array(
+        [
+            np.percentile(cosines[labels == label], ADOPTION_PERCENTILE) if (labels == label).any() else np.inf
+            for label in range(len(centroids))
+        ],
+        dtype=np.float32,
+    )
+
+
+def confirm_rare_groups(
+    labels: np.ndarray, candidates: np.ndarray, neighbors: Neighbors, min_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add those rare candidates that are groups in the space of the vectors too.
+
+    A member stays when at least half of its nearest neighbours (as many as the group has other members, at most 10)
+    belong to the group; the group stays when `min_size` members do. Strangers that a projection happened to put
+    together fail this.
+
+    Returns:
+        The labels with rare groups numbered after the others, and which instances are in one (bool [N]).
+    """
+    refined = labels.copy()
+    is_rare = np.zeros(len(labels), dtype=bool)
+    following = int(labels.max(initial=NOISE)) + 1
+    for candidate in range(int(candidates.max(initial=NOISE)) + 1):
+        members = np.flatnonzero((candidates == candidate) & (labels == NOISE))
+        near = neighbors.nearest(min(VOTERS, max(len(members) - 1, 0))).indices[members]
+        if near.size == 0:
+            continue
+        confirmed = members[np.isin(near, members).mean(axis=1) >= RARE_PURITY]
+        if len(confirmed) >= min_size:
+            refined[confirmed], is_rare[confirmed] = following, True
+            following += 1
+    return refined, is_rare
+
+
+def separate_frame_mates(
+    vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors, frame_codes: np.ndarray
+) -> np.ndarray:
+    """Leave each group at most one instance of a frame: no character is twice in one picture.
+
+    The instance nearest the centroid stays. Another goes to the next best group if that has no instance of the frame,
+    at least half as many of its neighbours as an adoption needs, and a member floor (5th percentile) that it reaches;
+    else it becomes noise.
+    """
+    refined = labels.copy()
+    centroids = centroids_of(vectors, labels)
+    if len(centroids) == 0:
+        return refined
+    floors = cluster_floors(vectors, labels, centroids)
+    cosines = own_cosines(vectors, labels, centroids)
+    surplus = _surplus(labels, frame_codes, cosines)
+    taken = set(zip(frame_codes.tolist(), labels.tolist(), strict=True))
+    near = neighbors.nearest(VOTERS).indices
+    for row in surplus.tolist():
+        own, frame = int(labels[row]), int(frame_codes[row])
+        refined[row] = NOISE
+        if near.shape[1] == 0:
+            continue
+        found, counts = np.unique(labels[near[row]], return_counts=True)
+        for place in np.argsort(-counts, kind="stable"):
+            label, share = int(found[place]), counts[place] / near.shape[1]
+            if label in (NOISE, own) or (frame, label) in taken or share < ADOPTION_VOTE_SHARE / 2:
+                continue
+            if float(vectors[row] @ centroids[label]) >= floors[label]:
+                refined[row] = label
+                taken.add((frame, label))
+                break
+    return refined
+
+
+def _surplus(labels: np.ndarray, frame_codes: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """Return the rows that are not the nearest to the centroid among those of their frame and group."""
+    rows = np.flatnonzero(labels != NOISE)
+    order = rows[np.lexsort((rows, -cosines[rows], labels[rows], frame_codes[rows]))]
+    same = (np.diff(frame_codes[order]) == 0) & (np.diff(labels[order]) == 0)
+    return order[1:][same]
+
+
+def drop_small_groups(labels: np.ndarray, min_size: int) -> np.ndarray:
+    """Make noise of groups with fewer than `min_size` members."""
+    sizes = np.bincount(labels[labels != NOISE], minlength=1)
+    refined = labels.copy()
+    refined[np.isin(labels, np.flatnonzero(sizes < min_size))] = NOISE
+    return _consecutive(refined)
+
+
+def number_by_size(labels: np.ndarray) -> np.ndarray:
+    """Number groups from 0, largest first; of equal ones, the one with the earliest member first."""
+    found, first_rows, sizes = np.unique(labels[labels != NOISE], return_index=True, return_counts=True)
+    first_rows = np.flatnonzero(labels != NOISE)[first_rows]
+    numbered = np.full(len(labels), NOISE, dtype=np.int32)
+    for number, place in enumerate(np.lexsort((first_rows, -sizes))):
+        numbered[labels == found[place]] = number
+    return numbered
+
+
+def _consecutive(labels: np.ndarray) -> np.ndarray:
+    numbered = np.full(len(labels), NOISE, dtype=np.int32)
+    for number, label in enumerate(np.unique(labels[labels != NOISE])):
+        numbered[labels == label] = number
+    return numbered

@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+
+from yokai_assets.clustering import refinement
+from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
+
+DIMENSION = 32
+
+
+def cloud(axis: int, count: int, spread: float = 0.15, seed: int = 0) -> np.ndarray:
+    """Return unit vectors around an axis, float32 [count, 32]."""
+    points = np.eye(DIMENSION)[axis] + np.random.default_rng(100 * axis + seed).normal(size=(count, DIMENSION)) * spread
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
+def between(first: int, second: int, share: float) -> np.ndarray:
+    point = (1 - share) * np.eye(DIMENSION)[first] + share * np.eye(DIMENSION)[second]
+    return (point / np.linalg.norm(point)).astype(np.float32)[None]
+
+
+def near(vectors: np.ndarray) -> Neighbors:
+    return cosine_neighbors(vectors, 15, seed=0)
+
+
+def labels_of(*sizes: int) -> np.ndarray:
+    return np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+
+
+def frames(count: int) -> np.ndarray:
+    return np.arange(count)
+
+
+def test_outliers_of_a_group_become_noise() -> None:
+    """A wrong picture in a tight group goes; an ordinary spread loses next to nobody."""
+    vectors = np.vstack([cloud(0, 60), between(0, 5, 0.7), cloud(1, 60)])
+    labels = np.array([0] * 61 + [1] * 60, dtype=np.int32)
+    refined = refinement.expel_outliers(vectors, labels)
+    assert refined[60] == -1
+    assert (refined[:60] == 0).sum() >= 58 and (refined[61:] == 1).sum() >= 58
+
+
+def test_a_rare_character_swallowed_by_a_large_one_is_freed() -> None:
+    """Nine pictures alike among themselves, and unlike the sixty they were put with, are nobody's members."""
+    vectors = np.vstack([cloud(0, 60), cloud(3, 9)])
+    refined = refinement.expel_strangers(vectors, labels_of(69), near(vectors))
+    assert (refined[60:] == -1).all() and (refined[:60] == 0).all()
+
+
+def test_a_long_shot_stays_with_its_character() -> None:
+    """Twenty nearly equal pictures that only name each other are still inside their character's spread."""
+    character = cloud(0, 60)
+    shot = character[:1] + np.random.default_rng(5).normal(size=(20, DIMENSION)).astype(np.float32) * 0.005
+    vectors = np.vstack([character, shot / np.linalg.norm(shot, axis=1, keepdims=True)])
+    refined = refinement.expel_strangers(vectors, labels_of(80), near(vectors))
+    assert (refined[60:] == 0).all()
+
+
+def test_fragments_of_one_cloud_are_joined() -> None:
+    """A method that cuts one character in two is mended."""
+    vectors = np.vstack([cloud(0, 80), cloud(1, 40)])
+    cut = np.where(np.arange(120) >= 80, 2, np.random.default_rng(0).integers(2, size=120)).astype(np.int32)
+    joined = refinement.merge_fragments(vectors, cut, near(vectors), frames(120))
+    assert len(set(joined[:80])) == 1 and len(set(joined[80:])) == 1 and joined[0] != joined[-1]
+
+
+def test_groups_seen_in_one_frame_are_not_joined() -> None:
+    """Twins who appear together are two characters, however mixed their vectors are."""
+    vectors = cloud(0, 80)
+    cut = np.random.default_rng(0).integers(2, size=80).astype(np.int32)
+    together = np.empty(80, dtype=np.int64)
+    for label in (0, 1):
+        together[cut == label] = np.arange((cut == label).sum())
+    joined = refinement.merge_fragments(vectors, cut, near(vectors), together)
+    np.testing.assert_array_equal(joined, cut)
+
+
+def test_neighbouring_characters_are_not_joined() -> None:
+    """Two clouds that touch are two characters; so are two outfits far apart."""
+    vectors = np.vstack([cloud(0, 50), cloud(1, 50)])
+    vectors = vectors + 0.8  # a common cone, as CLIP vectors have: centroids are then alike
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    joined = refinement.merge_fragments(vectors, labels_of(50, 50), near(vectors), frames(100))
+    np.testing.assert_array_equal(joined, labels_of(50, 50))
+
+
+def test_noise_joins_the_group_its_neighbours_agree_on() -> None:
+    """What the method was too careful to take is taken; what stands between two groups is not."""
+    vectors = np.vstack([cloud(0, 50), cloud(1, 50), between(0, 1, 0.5), between(9, 10, 0.5)])
+    labels = np.append(labels_of(50, 50), [-1, -1]).astype(np.int32)
+    labels[[3, 60]] = -1
+    adopted, votes = refinement.adopt_noise(vectors, labels, near(vectors))
+    assert adopted[3] == 0 and adopted[60] == 1
+    assert adopted[100] == adopted[101] == -1
+    assert votes[3] >= 0.7 and votes[100] == 0.0
+
+
+def test_only_groups_in_the_full_space_are_rare_characters() -> None:
+    """Six alike pictures are a rare character; six strangers that a projection put together are not."""
+    strangers = np.vstack([between(5 + n, 20 + n, 0.4) for n in range(8)])
+    vectors = np.vstack([cloud(0, 40), cloud(1, 8), strangers])
+    labels = np.array([0] * 40 + [-1] * 16, dtype=np.int32)
+    candidates = np.array([-1] * 40 + [0] * 8 + [1] * 8, dtype=np.int32)
+    refined, is_rare = refinement.confirm_rare_groups(labels, candidates, near(vectors), min_size=6)
+    assert (refined[40:48] == 1).all() and is_rare[40:48].all()
+    assert (refined[48:] == -1).all() and not is_rare[48:].any() and not is_rare[:40].any()
+
+
+def test_a_frame_shows_a_character_once() -> None:
+    """Of two instances of a frame in a group the more typical stays; the other goes where it also fits, or nowhere."""
+    vectors = np.vstack([cloud(0, 30), cloud(1, 30), between(0, 9, 0.45)])
+    labels = np.append(labels_of(30, 30), 0).astype(np.int32)
+    labels[30] = 0  # one of the second cloud sits in the first group
+    codes = frames(61)
+    codes[30] = codes[60] = codes[0]
+    refined = refinement.separate_frame_mates(vectors, labels, near(vectors), codes)
+    assert refined[0] == 0 and refined[30] == 1 and refined[60] == -1
+
+
+def test_groups_are_numbered_by_size() -> None:
+    """Equal input, equal labels: largest first, ties by the earliest member."""
+    labels = np.array([5, 5, 2, 2, -1, 9, 9, 9], dtype=np.int32)
+    np.testing.assert_array_equal(refinement.number_by_size(labels), [1, 1, 2, 2, -1, 0, 0, 0])
+    np.testing.assert_array_equal(refinement.drop_small_groups(labels, 3), [-1, -1, -1, -1, -1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("size", [0, 1, 4])
+def test_refinement_of_noise_alone(size: int) -> None:
+    """Nothing to refine is no error."""
+    vectors, labels = cloud(0, size), np.full(size, -1, dtype=np.int32)
+    neighbors, codes = near(vectors), frames(size)
+    for refined in (
+        refinement.expel_outliers(vectors, labels),
+        refinement.expel_strangers(vectors, labels, neighbors),
+        refinement.merge_fragments(vectors, labels, neighbors, codes),
+        refinement.adopt_noise(vectors, labels, neighbors)[0],
+        refinement.separate_frame_mates(vectors, labels, neighbors, codes),
+        refinement.number_by_size(labels),
+        refinement.drop_small_groups(labels, 3),
+    ):
+        np.testing.assert_array_equal(refined, labels)
