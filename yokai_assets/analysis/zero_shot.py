@@ -15,21 +15,21 @@ from yokai_assets.analysis.vocabulary import Attribute, AttributeValue, Vocabula
 
 Matrix = NDArray[np.float32]
 
+CLIP_LOGIT_SCALE = 100.0
+"""Largest factor that CLIP training allows (Radford et al. 2021, section 2.5), and where long training ends."""
+
 
 class TextModel(Protocol):
-    """The text side of an image-text model; `yokai_assets.embedding.model.ImageTextModel` is one."""
+    """The text side of an image-text model; `yokai_assets.embedding.model.ImageTextModel` is one.
 
-    @property
-    def fingerprint(self) -> str:
-        """Sha256 of what makes the vectors."""
-        ...
+    A `logit_scale` attribute, the factor from cosine to logit that the model was trained with, is used where there
+    is one.
+    """
 
-    @property
-    def logit_scale(self) -> float:
-        """Factor from cosine to logit that the model was trained with (CLIP: up to 100)."""
-        ...
+    fingerprint: str
+    """Sha256 of what makes the vectors."""
 
-    def embed_texts(self, texts: list[str]) -> Matrix:
+    def embed_texts(self, texts: list[str], /) -> Matrix:
         """Return unit vectors, f32 [N, D]."""
         ...
 
@@ -77,12 +77,10 @@ def value_probabilities(vectors: Matrix, model: TextModel, vocabulary: Vocabular
         vocabulary: Attributes and their words.
 
     Returns:
-        f32 [N, V] per attribute; rows sum to 1. The temperature is the model's own `logit_scale`.
+        f32 [N, V] per attribute; rows sum to 1. The temperature is the model's own `logit_scale`, else CLIP's.
     """
-    return {
-        name: _softmax(model.logit_scale * (vectors @ classes.T))
-        for name, classes in class_vectors(model, vocabulary).items()
-    }
+    scale = float(getattr(model, "logit_scale", CLIP_LOGIT_SCALE))
+    return {name: _softmax(scale * (vectors @ classes.T)) for name, classes in class_vectors(model, vocabulary).items()}
 
 
 def tell(attribute: Attribute, probabilities: NDArray[np.floating], min_confidence: float) -> Reading:
