@@ -8,6 +8,7 @@ import copy
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -291,7 +292,8 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
         config = source.with_suffix("")
         options |= {"config": str(config)} if config.is_dir() else {}
         options["torch_dtype"] = dtypes["default"]
-        pipeline = pipeline_class.from_single_file(str(source), **options)
+        with _quiet_loading():
+            pipeline = pipeline_class.from_single_file(str(source), **options)
         pipeline.vae.to(dtype=torch.float32)
     except Exception as error:
         hint = "Download or convert it again."
@@ -306,7 +308,7 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Keep the libraries' own progress bars out of logs; they are shown again afterwards."""
+    """Keep the libraries' own progress bars, and their notes to programmers, out of users' logs while loading."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -314,7 +316,10 @@ def _quiet_loading() -> Iterator[None]:
     for logger in loggers:
         logger.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers renamed the option lately; the older versions we allow know only the old name.
+            warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+            yield
     finally:
         for logger in loggers:
             logger.enable_progress_bar()

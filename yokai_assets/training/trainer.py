@@ -187,9 +187,9 @@ class _Run:
     def start(self) -> None:
         """Continue a usable state, or clear what other runs left."""
         state = load_state(self._folder, self._identity)
+        self._remove_files(is_fresh=state is None)
         if state is None:
             _remove_folder(self._folder)
-            self._remove_checkpoints()
             self._validate()
         else:
             self._continue(state)
@@ -307,15 +307,19 @@ class _Run:
             _LOG.warning("%s: %d checkpoints are gone from disk.", self._character_id, len(wanted) - len(found))
         return found
 
-    def _remove_checkpoints(self) -> None:
-        """Remove checkpoints of other runs: beside new ones they would be judged as if they belonged together."""
+    def _remove_files(self, is_fresh: bool) -> None:
+        """Remove files that a kill left unfinished and, before a fresh start, checkpoints of other trainings.
+
+        Beside new checkpoints old ones would be judged as if they belonged together.
+        """
         folder = self._layout.lora(self._character_id)
         if not folder.exists():
             return
         name = f"{self._character_id}-step"
         for file in list(folder.iterdir()):
             is_unfinished = file.name.startswith(f".{name}") and TEMPORARY_MARK in file.name
-            if is_unfinished or (file.name.startswith(name) and file.name.endswith(".safetensors")):
+            is_checkpoint = file.name.startswith(name) and file.name.endswith(".safetensors")
+            if is_unfinished or (is_checkpoint and is_fresh):
                 file.unlink()
 
     def _append_losses(self) -> bool:

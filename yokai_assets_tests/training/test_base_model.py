@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from yokai_assets.training.base_model import BaseModel, BaseModelError, open_base_model
 from yokai_assets.training.fingerprints import file_fingerprint
+from yokai_assets_tests.training.single_file import write_single_file
 from yokai_assets_tests.training.tiny import make_base
 
 
@@ -121,3 +122,18 @@ def test_a_lora_of_another_base_is_named(base: BaseModel, tmp_path: Path) -> Non
     path.write_bytes(b"x")
     with pytest.raises(BaseModelError, match=r"broken\.safetensors"):
         base.build_pipeline(path)
+
+
+def test_a_single_file_is_the_same_model_as_its_folder(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
+    """Most people hold their base as one checkpoint file; every weight must land in its place, without network."""
+    path = tmp_path / "anything.safetensors"
+    write_single_file(base.pipeline, path)
+    configs = tmp_path / "anything"
+    shutil.copytree(base_folder, configs, ignore=shutil.ignore_patterns("*.safetensors"))
+    opened = open_base_model(str(path), "cpu")
+    assert opened.family == "sd15"
+    for part in ("unet", "vae", "text_encoder"):
+        found, wanted = (getattr(model.pipeline, part).state_dict() for model in (opened, base))
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted), part
+    assert torch.equal(opened.encode_text("red").tokens, base.encode_text("red").tokens)
