@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VOTERS = 10
 """Nearest neighbours that vote on an instance."""
 
+MUTUAL_NEIGHBORS = 10
 ADOPTION_VOTE_SHARE = 0.7
 ADOPTION_PERCENTILE = 5.0
 OUTLIER_MODIFIED_Z = -3.5
@@ -86,8 +87,9 @@ def _mutual_graph(labels: np.ndarray, neighbors: Neighbors) -> "csr_array":
     """Return the graph [N, N] of pairs of one group that name each other among their neighbours."""
     from scipy.sparse import csr_array
 
-    source = np.repeat(np.arange(len(labels)), neighbors.count)
-    target = neighbors.indices.ravel()
+    near = neighbors.nearest(MUTUAL_NEIGHBORS)
+    source = np.repeat(np.arange(len(labels)), near.count)
+    target = near.indices.ravel()
     is_within = (labels[source] == labels[target]) & (labels[source] != NOISE)
     ones = np.ones(int(is_within.sum()), dtype=np.int8)
     named = csr_array((ones, (source[is_within], target[is_within])), shape=(len(labels), len(labels)))
