@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from upath import UPath
 
 from yokai_assets.evaluation import EvaluationRecord, PictureRecord
-from yokai_assets.gallery.characters import STATUS_TEXTS, CharacterEntry
+from yokai_assets.gallery.characters import STATUS_LABELS, CharacterEntry
 from yokai_assets.gallery.charts import IntervalRow, LineChart, interval_rows, line_chart
 from yokai_assets.gallery.data import GalleryData
 from yokai_assets.gallery.images import PendingPicture, Picture, PictureFolder, picture_folder
@@ -165,7 +165,7 @@ def _render(folder: Path, layout: Layout, data: GalleryData, pages: Sequence[Cha
     environment = _environment()
     by_order = sorted(pages, key=lambda p: (_STATUS_ORDER.index(p.entry.status), p.entry.character_id))
     results = pipeline_results(data)
-    common = {"data": data, "results": results, "status_texts": STATUS_TEXTS}
+    common = {"data": data, "results": results}
     targets = [page.entry.character_id for page in by_order]
     for index, page in enumerate(by_order):
         html = environment.get_template("character.html.j2").render(
@@ -212,7 +212,7 @@ def _tiles(results: PipelineResults) -> list[tuple[str, str, str]]:
     scored = [c.scores.covered_share for c in results.characters if c.scores and c.scores.covered_share is not None]
     recognised = [c.scores.identification for c in results.characters if c.scores]
     tiles = [
-        (f"{frames.episodes:,}", "episodes", f"{frames.instances:,} characters cut out"),
+        (f"{frames.episodes:,}", "episodes", f"{frames.instances:,} cut-outs of characters"),
         (f"{frames.frames:,}", "frames", unique),
         (f"{len(results.characters) - results.retired:,}", "characters", f"{results.skipped:,} too small to train"),
         (f"{results.processed:,}", "LoRAs", f"{results.pending:,} on their way" if results.pending else "none waiting"),
@@ -230,7 +230,7 @@ def _filters(pages: Sequence[CharacterPage]) -> list[tuple[str, str, int]]:
     counts: dict[str, int] = {}
     for page in pages:
         counts[page.entry.status] = counts.get(page.entry.status, 0) + 1
-    return [(status, STATUS_TEXTS[status], counts[status]) for status in _STATUS_ORDER if status in counts]
+    return [(status, STATUS_LABELS[status], counts[status]) for status in _STATUS_ORDER if status in counts]
 
 
 def _map_size(data: GalleryData) -> tuple[int, int]:
@@ -248,7 +248,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"bytes": _bytes, "duration": _duration, "moment": _moment, "picture": _ready, "path": quote}
-    environment.globals |= {"ready_pairs": _ready_pairs}
+    environment.globals |= {"ready_pairs": _ready_pairs, "status_labels": STATUS_LABELS}
     return environment
 
 

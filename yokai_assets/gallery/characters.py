@@ -35,6 +35,18 @@ STATUS_TEXTS: Mapping[Status, str] = {
 }
 
 
+STATUS_LABELS: Mapping[Status, str] = {
+    "published": "LoRA ready",
+    "evaluated": "evaluated",
+    "trained": "trained",
+    "dataset": "dataset ready",
+    "waiting": "waiting",
+    "failed": "failed",
+    "too_small": "too small",
+    "retired": "retired",
+}
+
+
 class TrainingRecord(BaseModel):
     """What the gallery shows of `<character>-training.json`."""
 

@@ -288,6 +288,7 @@ class SampleSeries:
         return image.filter(ImageFilter.GaussianBlur(self.side_px / (90 if step == 500 else 300)))
 
     def _checkpoint(self, name: str, step: int, quality: float) -> CheckpointRecord:
+        checkpoint = self.layout.lora(name) / f"{name}-step{step:06d}.safetensors"
         covered = {0: 0.0, 500: 0.6 * quality, 2000: quality}[step]
         resemblance = 0.55 + covered * 0.36
 
@@ -296,7 +297,7 @@ class SampleSeries:
 
         return CheckpointRecord(
             step=step,
-            checkpoint=self.layout.relative(self.layout.lora(name) / f"{name}-step{step:06d}.safetensors") if step else None,
+            checkpoint=self.layout.relative(checkpoint) if step else None,
             image_count=4, defect_count=0, resemblance=around(resemblance),
             resemblance_gain=around(resemblance - 0.55) if step else None, covered_share=covered,
             identification=around(0.1 + 0.9 * covered, 0.08), prompt_following=around(0.27), diversity=around(0.12),

@@ -218,4 +218,4 @@ def test_without_a_sound_picture_there_is_still_a_preview(world: World):
         (world.layout.lora_tests("cluster_000") / picture.file).unlink()
     published = publish_lora("cluster_000", record, world.layout)
     with Image.open(str(published.preview)) as preview:
-        assert min(preview.size) >= 64
+        assert preview.width >= 256

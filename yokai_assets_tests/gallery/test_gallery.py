@@ -1,0 +1,268 @@
+"""The report: pages that open from a disk, links that lead somewhere, nothing run that was only named."""
+
+import json
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import pytest
+from PIL import Image
+from upath import UPath
+
+from yokai_assets.gallery import (
+    FailureRecord,
+    GalleryData,
+    append_failures,
+    build_gallery,
+    load_gallery_data,
+    open_failures,
+    pipeline_results_schema,
+    write_pipeline_results,
+)
+from yokai_assets.gallery.character_map import _to_grid
+from yokai_assets.gallery.charts import interval_rows, line_chart
+from yokai_assets.storage.layout import Layout
+from yokai_assets_tests.gallery.sample import AT, SampleSeries
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Links, pictures, ids and scripts of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.ids: list[str] = []
+        self.scripts: list[str | None] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [str(values["id"])] if "id" in values else []
+        self.links += [str(values[key]) for key in ("href", "src") if key in values]
+        if tag == "img":
+            self.images.append(values)
+        if tag == "script":
+            self.scripts.append(values.get("src"))
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A series of six characters: two published, one with a training set only, one too small, one retired."""
+    sample = SampleSeries(
+        tmp_path_factory.mktemp("series"), 6, episode_count=2, side_px=40, exemplar_count=2, image_count=4
+    )
+    layout = sample.write()
+    hostile = FailureRecord(at=AT, step="lora_model", partition="cluster_003", reason=f"out of memory {SCRIPT}")
+    append_failures(layout, [hostile])
+    return layout
+
+
+@pytest.fixture(scope="module")
+def data(layout: Layout) -> GalleryData:
+    return load_gallery_data(layout, at=AT)
+
+
+@pytest.fixture(scope="module")
+def gallery(layout: Layout, data: GalleryData) -> Path:
+    return Path(str(build_gallery(layout, data))).parent
+
+
+def pages_of(gallery: Path) -> list[Path]:
+    return [gallery / "index.html", *sorted((gallery / "characters").glob("*.html"))]
+
+
+def test_every_character_has_a_page_and_every_link_leads_somewhere(gallery: Path):
+    """Protects the report against dead links, between pages, to pictures and to files of the data root."""
+    pages = pages_of(gallery)
+    assert [page.stem for page in pages[1:]] == [f"cluster_{i:03d}" for i in range(6)]
+    for path in pages:
+        page = Page(path)
+        assert page.links
+        for link in page.links:
+            target = urlparse(link)
+            if target.scheme == "data":
+                continue
+            assert not target.scheme and not target.netloc, link
+            if target.path:
+                assert (path.parent / unquote(target.path)).exists(), f"{path.name}: {link}"
+            elif target.fragment:
+                assert target.fragment in page.ids, f"{path.name}: {link}"
+
+
+def test_pictures_are_described_sized_and_lazy(gallery: Path):
+    """Protects readers without sight, and pages of many pictures."""
+    images = [image for path in pages_of(gallery) for image in Page(path).images]
+    assert len(images) > 40
+    assert all(image["alt"] and image["width"] and image["height"] for image in images)
+    assert sum(image.get("loading") == "lazy" for image in images) > len(images) * 0.7
+    for file in (gallery / "images").rglob("*.webp"):
+        with Image.open(file) as image:
+            assert image.format == "WEBP"
+
+
+def test_names_and_captions_are_shown_not_run(gallery: Path):
+    """Protects whoever opens the report from text in file names, captions and error messages."""
+    index = (gallery / "index.html").read_text()
+    assert SCRIPT not in index
+    assert "out of memory &lt;script&gt;alert(1)&lt;/script&gt;" in index
+    for path in pages_of(gallery):
+        assert all(source and source.endswith("gallery.js") for source in Page(path).scripts)
+
+
+def test_each_status_is_told_with_its_reason(data: GalleryData, gallery: Path):
+    """Protects the answer to "what became of character N?"."""
+    assert [entry.status for entry in data.characters] == [
+        "published", "published", "published", "failed", "too_small", "retired",
+    ]  # fmt: skip
+    small = (gallery / "characters" / "cluster_004.html").read_text()
+    assert "too few images to train (7 found)" in small
+    published = (gallery / "characters" / "cluster_000.html").read_text()
+    for words in ("has the highest score", "held-out image", "nearest training image", "born", "model card"):
+        assert words in published
+    assert re.search(r'<polyline class="line line-0" points="[\d.,\- ]+"', published)
+
+
+def test_the_numbers_of_the_page_are_those_of_the_tables(gallery: Path, data: GalleryData):
+    """Protects the overview: episodes, frames, unique frames."""
+    row = data.episodes.row(0, named=True)
+    assert (row["frame_count"], row["unique_count"], row["unreadable_count"], row["blank_count"]) == (24, 11, 1, 1)
+    index = (gallery / "index.html").read_text()
+    assert "<strong>48</strong><span>46% unique</span>" in index
+    assert sum(data.storage_bytes.values()) > 10_000
+
+
+def test_results_conform_to_their_schema_and_count_rightly(layout: Layout, data: GalleryData):
+    """Protects programs that read `pipeline_results.json`."""
+    import jsonschema
+
+    path = write_pipeline_results(layout, data)
+    results = json.loads(path.read_text())
+    schema = json.loads((path.parent / "pipeline_results.schema.json").read_text())
+    jsonschema.validate(results, schema)
+    assert schema == pipeline_results_schema()
+    counts = {key: results[key] for key in ("processed", "pending", "skipped", "failed", "retired")}
+    assert counts == {"processed": 3, "pending": 0, "skipped": 1, "failed": 1, "retired": 1}
+    first = results["characters"][0]
+    assert first["lora"] == "models/lora/yokai-watch/cluster_000/cluster_000.safetensors"
+    assert (layout.root / first["lora"]).exists()
+    assert first["scores"]["step"] == 2000 and first["scores"]["resemblance_low"] < first["scores"]["resemblance"]
+    assert results["characters"][4]["reason"] == "too few images to train (7 found)"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**results, "processed": "three"}, schema)
+
+
+def test_an_empty_data_root_gives_pages_that_say_so(tmp_path: Path):
+    """Protects the first look before anything has run."""
+    layout = Layout(UPath(tmp_path), "empty")
+    data = load_gallery_data(layout)
+    index = Path(str(build_gallery(layout, data))).read_text()
+    assert "No characters yet" in index and "No episode has been read yet" in index
+    results = json.loads(write_pipeline_results(layout, data).read_text())
+    assert results["processed"] == 0 and results["characters"] == []
+
+
+def test_damaged_files_are_named_and_the_rest_is_shown(tmp_path: Path):
+    """Protects the report from one bad file of each kind."""
+    sample = SampleSeries(tmp_path, 2, episode_count=1, side_px=40, exemplar_count=1, image_count=4)
+    layout = sample.write()
+    damaged = [
+        layout.lora_tests("cluster_000") / "evaluation.json",
+        layout.lora("cluster_000") / "cluster_000-training.json",
+        layout.ai_analysis("cluster_000") / "profile.json",
+        layout.table("training_dataset", "cluster_000"),
+        layout.table("frames", "s01e01"),
+    ]
+    for path in damaged:
+        path.write_bytes(b"{ torn")
+    data = load_gallery_data(layout)
+    index = Path(str(build_gallery(layout, data))).read_text()
+    for path in damaged:
+        assert path.name in index
+    assert len(data.characters) == 2 and data.characters[1].problems == []
+
+
+def test_a_failed_build_leaves_the_old_report(layout: Layout, gallery: Path, data: GalleryData):
+    """Protects a reader: the folder is swapped as one."""
+    before = sorted(path.name for path in gallery.rglob("*"))
+    broken = GalleryData(data.series, data.read_at, data.stages, data.episodes, data.characters)
+    broken.map_points = {"cluster_unknown": (0.0, 0.0)}
+    with pytest.raises(Exception, match="cluster_unknown"):
+        build_gallery(layout, broken)
+    assert sorted(path.name for path in gallery.rglob("*")) == before
+    assert not [path for path in gallery.parent.iterdir() if "partial" in path.name]
+
+
+def test_a_failure_is_closed_by_newer_output_only(tmp_path: Path):
+    """Protects the list of failures: mended ones vanish, repeated ones appear once, torn lines do not hurt."""
+    layout = Layout(UPath(tmp_path), "s")
+    now = datetime.now(UTC)
+    for partition in ("e01", "e02"):
+        layout.table("frames", partition).parent.mkdir(parents=True, exist_ok=True)
+        layout.table("frames", partition).write_bytes(b"")
+    append_failures(
+        layout,
+        [
+            FailureRecord(at=now - timedelta(hours=1), step="frames", partition="e01", reason="mended"),
+            FailureRecord(at=now + timedelta(hours=1), step="frames", partition="e02", reason="first"),
+            FailureRecord(at=now + timedelta(hours=2), step="frames", partition="e02", reason="again"),
+            FailureRecord(at=now, step="clusters", reason="too much noise", is_check=True),
+        ],
+    )
+    with (layout.pipeline / "failures.jsonl").open("a") as file:
+        file.write('{"at": "2026-')
+    assert [failure.reason for failure in open_failures(layout)] == ["again", "too much noise"]
+
+
+def test_map_cells_are_distinct_and_keep_neighbours():
+    """Protects the map: no picture hides another, and points near each other stay near."""
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(centre, 0.3, (20, 2)) for centre in ((0, 0), (8, 0), (4, 7))])
+    cells = _to_grid(points)
+    assert len({tuple(cell) for cell in cells.tolist()}) == 60
+    groups = [cells[start : start + 20] for start in (0, 20, 40)]
+    centres = [group.mean(axis=0) for group in groups]
+    spread = np.mean([np.linalg.norm(group - centre, axis=1).mean() for group, centre in zip(groups, centres, strict=True)])
+    apart = min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert apart > 1.5 * spread
+
+
+def test_charts_stay_inside_their_frame_and_survive_spikes_and_nan():
+    """Protects loss curves: a spike does not flatten the rest, NaN is left out, nothing gives no chart."""
+    losses = [0.2 - index * 1e-4 for index in range(1000)]
+    losses[500], losses[600] = float("nan"), 50.0
+    chart = line_chart({"training": (range(1000), losses)})
+    assert chart is not None
+    points = np.array([pair.split(",") for pair in chart.lines[0].points.split()], float)
+    assert len(points) <= 300
+    assert points[:, 0].min() >= chart.left and points[:, 0].max() <= chart.right
+    assert points[:, 1].min() >= chart.top - 0.1 and points[:, 1].max() <= chart.bottom + 0.1
+    assert np.ptp(points[:200, 1]) > 5
+    assert line_chart({"training": ([], [])}) is None
+    assert line_chart({"training": ([1.0], [0.5])}) is not None
+    rows = interval_rows([("a", 0.1, 0.2, 0.3, "other"), ("b", 0.8, 0.9, 1.0, "real")])
+    assert 0 < rows[0].low < rows[0].mean < rows[0].high < rows[1].low < rows[1].high < 100
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium on the PATH")
+@pytest.mark.timeout(240)
+def test_a_browser_opens_it_without_errors_and_runs_its_script(gallery: Path, tmp_path: Path):
+    """Protects what cannot be seen in the text: the script runs, nothing is reported to the console."""
+    for page, expected in ((gallery / "index.html", "6 of 6 shown"), (gallery / "characters/cluster_000.html", "copy")):
+        done = subprocess.run(
+            [
+                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / page.stem}", "--enable-logging=stderr",
+                "--virtual-time-budget=2000", "--dump-dom", page.as_uri(),
+            ],
+            capture_output=True, text=True, timeout=110, check=True,
+        )  # fmt: skip
+        assert expected in done.stdout
+        assert "CONSOLE" not in done.stderr
