@@ -133,7 +133,8 @@ class BaseModel:
         pipeline = type(self.pipeline)(unet=self.fresh_unet(), **parts, **extra)
         if lora_path is not None:
             try:
-                pipeline.load_lora_weights(str(lora_path))
+                with _quiet_about_text_encoders():
+                    pipeline.load_lora_weights(str(lora_path))
             except Exception as error:
                 raise BaseModelError(
                     f"{lora_path}: this LoRA does not load into base model `{self.name}` ({error}). "
@@ -323,6 +324,21 @@ def _quiet_loading() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.enable_progress_bar()
+
+
+@contextmanager
+def _quiet_about_text_encoders() -> Iterator[None]:
+    """Drop diffusers' warning that a UNet-only LoRA, as all of ours, has nothing for the text encoders."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No LoRA keys associated to CLIPTextModel")
+
+    logger = logging.getLogger("diffusers.loaders.lora_base")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 def _variant_of(folder: Path) -> str | None:
