@@ -98,5 +98,5 @@ def _reason(best: Score, scores: Sequence[Score], judgements: dict[int, Judgemen
         costs = {name: best.parts[name] - value for name, value in second.parts.items()}
         name, gap = max(costs.items(), key=lambda item: item[1])
         if gap > 0.005:
-            words.append(f"which loses most in {name}")
+            words[-1] += f", which loses most in {name}"
     return "; ".join(words) + "."

@@ -67,7 +67,7 @@ def draw_grid(
             if len(batch) == 1 or not _is_out_of_memory(error):
                 raise
             size = max(1, len(batch) // 2)
-            _free_device_memory()
+            free_device_memory()
             continue
         yield from zip(batch, pixels, strict=True)
         done += len(batch)
@@ -136,8 +136,12 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
-def _free_device_memory() -> None:
+def free_device_memory() -> None:
+    """Give back GPU memory of pipelines that are gone; they hold themselves in reference cycles."""
+    import gc
+
     import torch
 
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

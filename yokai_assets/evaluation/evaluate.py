@@ -15,7 +15,14 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.evaluation.choice import choose_checkpoint
-from yokai_assets.evaluation.drawing import PictureModel, draw_grid, picture_defect, save_picture, to_image
+from yokai_assets.evaluation.drawing import (
+    PictureModel,
+    draw_grid,
+    free_device_memory,
+    picture_defect,
+    save_picture,
+    to_image,
+)
 from yokai_assets.evaluation.grid import (
     EvaluationError,
     GridCell,
@@ -259,6 +266,7 @@ def _draw(work: Work, checkpoint: SavedCheckpoint | None) -> tuple[DrawnGrid, li
         images.append(image)
         defects.append(picture_defect(pixels))
         files.append(name)
+    free_device_memory()
     work.done_count += len(work.cells)
     work.shown[step] = [images[index] for index in shown_cells(work.cells)]
     grey, threshold = work.settings.embedding.neutral_grey, work.settings.segmentation.presence_threshold

@@ -111,12 +111,11 @@ class CharacterEntry:
             return "published"
         if self.failures:
             return "failed"
-        steps: tuple[tuple[bool, Status], ...] = (
-            (self.evaluation is not None, "evaluated"),
-            (self.training is not None, "trained"),
-            (self.dataset.height > 0, "dataset"),
-        )
-        return next((status for is_so, status in steps if is_so), "waiting")
+        if self.evaluation:
+            return "evaluated"
+        if self.training:
+            return "trained"
+        return "dataset" if self.dataset.height else "waiting"
 
     @property
     def status_text(self) -> str:

@@ -222,7 +222,7 @@ def _inside(folder: str) -> str:
 def _tree_bytes(path: UPath) -> int:
     """Return the bytes under a folder. `os.scandir`, for a series has a million cut-outs."""
     if not is_local(path):
-        return int(path.fs.du(path.path)) if path.exists() else 0
+        return int(str(path.fs.du(path.path, total=True))) if path.exists() else 0
     return sum(_scan_bytes(Path(str(path))))
 
 

@@ -122,13 +122,15 @@ class World:
     """Two characters, the dataset of the first on disk, and checkpoints on demand."""
 
     def __init__(self, root: Path, train_count: int = 12, held_out_count: int = 4) -> None:
-        self.settings = Settings(
-            data_root=str(root),
-            series="test",
-            training=TrainingSettings(resolution_px=SIDE_PX, base_model="fake"),
-            evaluation=EvaluationSettings(
-                prompts=("{trigger}", "{trigger}, on a hill"), images_per_prompt=4, bootstrap_samples=200
-            ),
+        self.settings = Settings.model_validate(
+            {
+                "data_root": str(root),
+                "series": "test",
+                "training": TrainingSettings.model_validate({"resolution_px": SIDE_PX, "base_model": "fake"}),
+                "evaluation": EvaluationSettings.model_validate(
+                    {"prompts": ("{trigger}", "{trigger}, on a hill"), "images_per_prompt": 4, "bootstrap_samples": 200}
+                ),
+            }
         )
         self.layout = Layout(UPath(root), "test")
         self.calls: list[list[tuple[str, int]]] = []

@@ -26,18 +26,34 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Two prompts, two seeds, three steps of drawing, two of training."""
-    return Settings(
-        data_root=str(tmp_path / "data"),
-        series="tiny",
-        training=TrainingSettings(
-            resolution_px=32, bucket_step_px=32, max_train_steps=2, save_every_n_steps=1, learning_rate=0.05,
-            train_batch_size=2, network_dim=4, lr_warmup_steps=0, target_modules=("to_q", "to_k", "to_v", "to_out.0"),
-        ),
-        evaluation=EvaluationSettings(
-            prompts=("{trigger}", "{trigger} red"), images_per_prompt=2, inference_steps=3, guidance_scale=2.0,
-            bootstrap_samples=100,
-        ),
-    )  # fmt: skip
+    return Settings.model_validate(
+        {
+            "data_root": str(tmp_path / "data"),
+            "series": "tiny",
+            "training": TrainingSettings.model_validate(
+                {
+                    "resolution_px": 32,
+                    "bucket_step_px": 32,
+                    "max_train_steps": 2,
+                    "save_every_n_steps": 1,
+                    "learning_rate": 0.05,
+                    "train_batch_size": 2,
+                    "network_dim": 4,
+                    "lr_warmup_steps": 0,
+                    "target_modules": ("to_q", "to_k", "to_v", "to_out.0"),
+                }
+            ),
+            "evaluation": EvaluationSettings.model_validate(
+                {
+                    "prompts": ("{trigger}", "{trigger} red"),
+                    "images_per_prompt": 2,
+                    "inference_steps": 3,
+                    "guidance_scale": 2.0,
+                    "bootstrap_samples": 100,
+                }
+            ),
+        }
+    )
 
 
 def test_a_trained_lora_is_drawn_and_judged(base: BaseModel, settings: Settings, tmp_path: Path):

@@ -148,7 +148,9 @@ def test_checkpoints_are_spread_evenly_with_the_last_one(tmp_path):
 
 def test_prompts_keep_other_braces_and_subjects_lose_the_trigger():
     """Protects prompts with attention syntax, and what a text encoder is asked."""
-    settings = EvaluationSettings(prompts=("{trigger}, {red|blue} hat", "a hill"), images_per_prompt=2)
+    settings = EvaluationSettings.model_validate(
+        {"prompts": ("{trigger}, {red|blue} hat", "a hill"), "images_per_prompt": 2}
+    )
     cells = prompt_grid(settings, "ykaba", 10)
     assert [(c.prompt, c.subject, c.seed, c.has_trigger) for c in cells] == [
         ("ykaba, {red|blue} hat", "{red|blue} hat", 10, True),
@@ -159,7 +161,7 @@ def test_prompts_keep_other_braces_and_subjects_lose_the_trigger():
     assert without_trigger("{trigger}") == ""
     assert without_trigger("photo of {trigger} ,  smiling") == "photo of, smiling"
     with pytest.raises(EvaluationError, match=r"\{trigger\}"):
-        prompt_grid(EvaluationSettings(prompts=("a hill",)), "t", 0)
+        prompt_grid(EvaluationSettings.model_validate({"prompts": ("a hill",)}), "t", 0)
 
 
 def test_defects_are_told_from_dark_but_sound_pictures():
@@ -193,7 +195,7 @@ class ScarceMemoryPipeline:
 
 def test_a_batch_that_does_not_fit_is_halved_without_changing_pictures():
     """Protects small GPUs: fewer pictures at once, the same pictures."""
-    settings = EvaluationSettings(prompts=("{trigger}",), images_per_prompt=5)
+    settings = EvaluationSettings.model_validate({"prompts": ("{trigger}",), "images_per_prompt": 5})
     cells = prompt_grid(settings, "t", 0)
     scarce = ScarceMemoryPipeline()
     drawn = [pixels for _, pixels in draw_grid(scarce, cells, settings, 8)]

@@ -184,7 +184,7 @@ class SampleSeries:
                 aspect_ratio=(0.9, 0.7, 1.2), cut_off_share=0.1,
             ),
             co_appearances=(CoAppearance(character_id=self.ids[1], screen_time_frames=200, share=0.16),),
-            exemplars=(Exemplar(instance_id=self.exemplar_ids(0)[0], cutout="x", centroid_cosine=0.9),),
+            exemplars=(Exemplar(instance_id=self.exemplar_ids(0)[0], cutout="x"),),
             notes=(), vocabulary="creatures", vocabulary_fingerprint="v", model_fingerprint="clip", min_confidence=0.5,
         )  # fmt: skip
         write_text(self.layout.ai_analysis(name) / "profile.json", profile.model_dump_json())
@@ -259,7 +259,7 @@ class SampleSeries:
             series=self.series, character_id=name, trigger=self.trigger(name), chosen_step=2000,
             chosen_checkpoint=self.layout.relative(checkpoint),
             reason="step 2000 has the highest score (1.012): likeness 0.81 (0 = base model, 1 = real pictures), "
-            "97% of its pictures recognised as this character; next is step 500 (0.741); which loses most in likeness.",
+            "97% of its pictures recognised as this character; next is step 500 (0.741), which loses most in likeness.",
             notes=["Only 4 held-out image(s): the measures are rough."], fingerprint="f", base_model="sd15",
             base_fingerprint="b", embedding_fingerprint="clip", is_cut_out=True, reference="held_out",
             reference_count=2, training_count=self.image_count - 2, characters_compared=self.character_count,

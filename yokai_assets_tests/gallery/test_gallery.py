@@ -229,7 +229,9 @@ def test_map_cells_are_distinct_and_keep_neighbours():
     assert len({tuple(cell) for cell in cells.tolist()}) == 60
     groups = [cells[start : start + 20] for start in (0, 20, 40)]
     centres = [group.mean(axis=0) for group in groups]
-    spread = np.mean([np.linalg.norm(group - centre, axis=1).mean() for group, centre in zip(groups, centres, strict=True)])
+    spread = np.mean(
+        [np.linalg.norm(group - centre, axis=1).mean() for group, centre in zip(groups, centres, strict=True)]
+    )
     apart = min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert apart > 1.5 * spread
 
