@@ -35,10 +35,13 @@ def place_characters(characters: pl.DataFrame, seed: int = 0) -> dict[str, tuple
 
 def _project(vectors: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = max(1.0, min(15.0, (len(vectors) - 1) / 3))
     model = TSNE(2, perplexity=perplexity, metric="cosine", init="random", random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(vectors), np.float64)
+    # A few hundred points: on a busy machine more threads wait for each other longer than one computes.
+    with threadpool_limits(1):
+        return np.asarray(model.fit_transform(vectors), np.float64)
 
 
 def _to_grid(points: np.ndarray) -> np.ndarray:
