@@ -21,6 +21,7 @@ from yokai_assets.settings.model import EmbeddingSettings
 if TYPE_CHECKING:
     import torch
 
+_MAX_LOGIT_SCALE = 100.0
 _PREPROCESS_THREADS = 4
 _OPEN_LOCK = threading.Lock()
 
@@ -36,6 +37,8 @@ class ImageTextModel:
         fingerprint: sha256 over the weights, the architecture, the preprocessing and the ground behind cut-outs.
             Equal on CPU and GPU and however the weights were obtained, so vectors are reused across machines.
         dimension: Width D of the vectors.
+        logit_scale: Inverse temperature that the model was trained with: what a cosine of image and text is
+            multiplied by before a softmax over texts. At most 100, as in CLIP.
         device: torch device it runs on.
     """
 
@@ -56,6 +59,8 @@ class ImageTextModel:
         self.fingerprint = fingerprint
         self.device = device
         self.dimension = int(self._encode_texts(["a"]).shape[1])
+        scale = getattr(network, "logit_scale", None)
+        self.logit_scale = _MAX_LOGIT_SCALE if scale is None else min(float(scale.exp()), _MAX_LOGIT_SCALE)
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return unit vectors float32 [N, D] of images of any size and mode.

@@ -58,7 +58,13 @@ def registry_of_two(source) -> None:
         rows += [{"id": f"e1/{label:03d}{i:03d}/0", "label": label} for i in range(size)]
     ids = [row["id"] for row in rows]
     clusters = CLUSTERS.from_rows(
-        {"instance_id": r["id"], "episode": "e1", "cluster_label": r["label"], "probability": 1.0, "is_rare_group": False}
+        {
+            "instance_id": r["id"],
+            "episode": "e1",
+            "cluster_label": r["label"],
+            "probability": 1.0,
+            "is_rare_group": False,
+        }
         for r in rows
     )
     vectors = np.eye(4, dtype=np.float32)[[row["label"] for row in rows]]
