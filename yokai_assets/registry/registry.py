@@ -49,6 +49,11 @@ class Registry:
             digest.update(rows.write_ndjson().encode())
         return digest.hexdigest()
 
+    def trainable_ids(self) -> list[str]:
+        """Return the characters that are large enough to train, largest first."""
+        active = self.characters.filter(pl.col("state") == "active")
+        return active.sort(["member_count", "character_id"], descending=[True, False])["character_id"].to_list()
+
     @property
     def new_events(self) -> pl.DataFrame:
         """The events of this version."""

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
 
+# Ordinary schedules end near 5e-3; rescaled ones at 0, or at the 6e-8 that some samplers put in its place.
+_ZERO_TERMINAL_ALPHA = 1e-5
+
+
 class UnsupportedPredictionError(ValueError):
     """The base model predicts something this trainer has no target for."""
 
@@ -38,8 +42,11 @@ def denoising_target(
 def min_snr_weight(scheduler: "DDPMScheduler", timesteps: "torch.Tensor", gamma: float) -> "torch.Tensor":
     """Return min-SNR loss weights (Hang et al. 2023, arXiv:2303.09556), f32 [B].
 
-    All three forms weigh the error of the denoised image by min(SNR, gamma). They are written so that a schedule
-    with zero terminal SNR gives its limit (1, 0 and 0) and never 0/0.
+    The error of the denoised image is weighted by min(SNR, gamma), whatever the network predicts. They are written
+    so that no SNR gives 0/0. One exception: with v-prediction on a schedule of zero terminal SNR (Lin et al. 2023,
+    arXiv:2305.08891) sampling begins where that weight is 0, and nothing would be learnt about where shapes and
+    colours are decided. There the weight is min(SNR, gamma) + 1: v-prediction's own SNR + 1 (Salimans & Ho 2022),
+    bounded in the same way.
     """
     from diffusers.training_utils import compute_snr
 
@@ -48,7 +55,8 @@ def min_snr_weight(scheduler: "DDPMScheduler", timesteps: "torch.Tensor", gamma:
     if prediction_type == "epsilon":
         return gamma / snr.clamp(min=gamma)
     if prediction_type == "v_prediction":
-        return snr.clamp(max=gamma) / (snr + 1)
+        floor = 1.0 if float(scheduler.alphas_cumprod[-1]) < _ZERO_TERMINAL_ALPHA else 0.0
+        return (snr.clamp(max=gamma) + floor) / (snr + 1)
     return snr.clamp(max=gamma)
 
 

@@ -51,6 +51,16 @@ def test_all_forms_weigh_the_denoised_image_alike() -> None:
         assert torch.allclose(weights * scale, snr.clamp(max=5.0), rtol=1e-4)
 
 
+def test_with_zero_terminal_snr_the_first_sampling_step_is_trained_too() -> None:
+    """The textbook weight is 0 exactly where a v-prediction model with zero terminal SNR decides shape and colour."""
+    scheduler, timesteps = schedule("v_prediction", is_zero_terminal=True), torch.tensor([5, 300, 999])
+    alphas = scheduler.alphas_cumprod[timesteps]
+    snr = alphas / (1 - alphas)
+    weights = min_snr_weight(scheduler, timesteps, 5.0)
+    assert weights[2].item() == pytest.approx(1.0)
+    assert torch.allclose(weights * (snr + 1), snr.clamp(max=5.0) + 1, rtol=1e-4)
+
+
 def test_the_mask_decides_what_counts() -> None:
     """Errors outside the character must not train; errors inside count the same for small and large characters."""
     prediction, target = torch.zeros(2, 4, 4, 4), torch.zeros(2, 4, 4, 4)

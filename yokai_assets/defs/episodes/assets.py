@@ -13,12 +13,12 @@ from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.frames.episodes import find_episode, source_fingerprint
 from yokai_assets.frames.scan import scan_episode
 from yokai_assets.previews.stages import files_sheet, frames_sheet, instances_sheet
-from yokai_assets.segmentation.backgrounds import build_backgrounds
+from yokai_assets.segmentation.backgrounds import build_backgrounds, remove_stale_plates
 from yokai_assets.segmentation.layers import remove_stale_cutouts, segment_episode
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.storage.files import folder_bytes
 from yokai_assets.storage.parquet import read_table_if_there
-from yokai_assets.tables import EMBEDDINGS, FRAMES, INSTANCES
+from yokai_assets.tables import BACKGROUNDS, EMBEDDINGS, FRAMES, INSTANCES
 
 
 @dg.asset(partitions_def=EPISODES)
@@ -99,7 +99,9 @@ def background_layers(
     character_layers: pl.DataFrame,
 ) -> dg.MaterializeResult:
     """The clean plate of every shot: the background with the characters taken out."""
-    chosen, layout = settings.load(), settings.layout
+    chosen, layout, episode = settings.load(), settings.layout, context.partition_key
+    stored = read_table_if_there(BACKGROUNDS, layout.table("background_layers", episode))
+    remove_stale_plates(stored, layout, episode)  # those of the run before the last; readers of the last keep theirs
     with timed() as watch:
         table = build_backgrounds(
             frames,
@@ -112,7 +114,7 @@ def background_layers(
     sheet = files_sheet(layout, table["plate"].head(24).to_list(), columns=4, tile_px=200)
     metadata = {
         "plate_count": table.height,
-        "plate_bytes": folder_bytes(layout.background_layers(context.partition_key)),
+        "plate_bytes": folder_bytes(layout.background_layers(episode)),
         "filled_share_mean": float(table["filled_share"].mean() or 0.0) if table.height else 0.0,  # type: ignore[arg-type]
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, "clean plates")} if sheet else {}),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from yokai_assets.demo.models import MODELS_FOLDER, write_manifest
 from yokai_assets.demo.training.diffusion import DiffusionData, DiffusionOptions, train_diffusion
 from yokai_assets.demo.training.export import export_pipeline, save_sample_grid
 from yokai_assets.demo.training.latents import PatchPca, fit_patch_pca
@@ -168,15 +169,36 @@ def samples(run: BaseRun, path: Path, columns: int, rows: int, guidance: float, 
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), default=MODELS_FOLDER / "base")
 @click.pass_obj
 def export(run: BaseRun, folder: Path) -> None:
-    """Write the diffusers folder (fp16) from the newest checkpoints, replacing an older one."""
+    """Write the diffusers folder (fp16) from the newest checkpoints, by default the one that ships."""
     portraits = run.portraits()
     report = export_pipeline(
         folder, run.tokenizer(portraits), run.unet_checkpoint, run.vae_checkpoint, run.latent_channels, SIZE_PX
     )
+    if folder.resolve() == (MODELS_FOLDER / "base").resolve():
+        write_manifest("base")
     click.echo(f"{folder}: {report.bytes_written / 1e6:.1f} MB, UNet step {report.step}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+@click.option("--samples-per-value", default=4, show_default=True)
+@click.option("--guidance", default=3.0, show_default=True)
+def measure(folder: Path, samples_per_value: int, guidance: float) -> None:
+    """Measure how well an exported folder follows its prompts."""
+    from diffusers import StableDiffusionPipeline
+
+    from yokai_assets.demo.training.measure import measure_agreement
+
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    for attribute, agreement in measure_agreement(pipeline, samples_per_value, guidance).items():
+        click.echo(
+            f"{attribute}: model {agreement.model:.2f}, drawings {agreement.drawings:.2f}, "
+            f"chance {agreement.chance:.2f}"
+        )
 
 
 if __name__ == "__main__":

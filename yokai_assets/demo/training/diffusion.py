@@ -114,9 +114,10 @@ class _Trainer:
 
         self.data, self.options = data, options
         torch.manual_seed(options.seed)
-        self.text_encoder = build_text_encoder(tokenizer).to(options.device).train()
-        self.unet = build_unet(data.latents.shape[1], data.latents.shape[2]).to(options.device).train()
+        self.text_encoder = build_text_encoder(tokenizer)
+        self.unet = build_unet(data.latents.shape[1], data.latents.shape[2])
         models = torch.nn.ModuleDict({"text_encoder": self.text_encoder, "unet": self.unet})
+        models.to(options.device).train()
         self.average = AveragedModel(models, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay))
         self.models = models
         self.optimizer = torch.optim.AdamW(

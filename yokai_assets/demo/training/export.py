@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def save_sample_grid(
     has_vae = vae_checkpoint.exists()
     vae = load_trained_vae(vae_checkpoint, pca.channels) if has_vae else build_vae(pca.channels)
     pipeline = build_pipeline(vae, text_encoder, tokenizer, unet)
-    drawn = pipeline(
+    drawn: Any = pipeline(
         captions,
         num_inference_steps=inference_steps,
         guidance_scale=guidance,

@@ -37,7 +37,7 @@ class PatchPca:
         """(N, S, S, 3) uint8 pictures to (N, C, S/8, S/8) float32 latents."""
         patches = _to_patches(pictures)
         latents = (patches - self.mean) @ (self.components / self.scale[:, None]).T
-        return np.ascontiguousarray(latents.transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(latents.transpose(0, 3, 1, 2), dtype=np.float32)
 
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(N, C, H, W) latents to (N, 8H, 8W, 3) uint8 pictures: the linear preview, blocky by nature."""
@@ -55,7 +55,7 @@ def _to_patches(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise ValueError(f"pictures of {width}×{height} px do not divide into patches of {PATCH_PX} px")
     grid = pictures.reshape(count, height // PATCH_PX, PATCH_PX, width // PATCH_PX, PATCH_PX, 3)
     patches = grid.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // PATCH_PX, width // PATCH_PX, -1)
-    return patches.astype(np.float32) / 127.5 - 1
+    return patches.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def fit_patch_pca(pictures: NDArray[np.uint8], channels: int) -> PatchPca:

@@ -32,9 +32,9 @@ def build_vae(latent_channels: int, channels: tuple[int, ...] = (16, 32, 64, 64)
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
-        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),  # type: ignore[arg-type]
+        up_block_types=("UpDecoderBlock2D",) * len(channels),  # type: ignore[arg-type]
+        block_out_channels=channels,  # type: ignore[arg-type]
         layers_per_block=1,
         latent_channels=latent_channels,
         norm_num_groups=8,
@@ -43,9 +43,11 @@ def build_vae(latent_channels: int, channels: tuple[int, ...] = (16, 32, 64, 64)
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
+    last = vae.encoder.conv_out
     with torch.no_grad():
-        vae.encoder.conv_out.weight[latent_channels:] = 0
-        vae.encoder.conv_out.bias[latent_channels:] = _POSTERIOR_LOG_VARIANCE
+        last.weight[latent_channels:] = 0
+        if last.bias is not None:
+            last.bias[latent_channels:] = _POSTERIOR_LOG_VARIANCE
     return vae
 
 
@@ -73,7 +75,7 @@ def _losses(
     inputs = torch.cat([latents[:half], means.detach()])
     strength = torch.rand(len(inputs), 1, 1, 1, generator=generator) * _MAX_LATENT_NOISE
     noise = torch.randn(inputs.shape, generator=generator) * strength
-    drawn = vae.decode(inputs + noise.to(inputs), return_dict=False)[0]
+    drawn = vae.decode(inputs + noise.to(inputs), return_dict=False)[0]  # type: ignore[arg-type]
     return _picture_loss(drawn, pictures), latent_loss
 
 
@@ -105,7 +107,8 @@ def train_vae(
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     torch.manual_seed(seed)
-    vae = build_vae(pca.channels).to(device).train()
+    vae = build_vae(pca.channels)
+    torch.nn.Module.to(vae, device).train()
     average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimizer = torch.optim.Adam(vae.parameters(), lr=learning_rate, betas=(0.9, 0.99))
     step, parts = 0, {"vae": vae, "average": average, "optimizer": optimizer}
@@ -140,7 +143,8 @@ def train_vae(
             save_checkpoint(checkpoint_path, _state(parts, step, budget))
             last_saved = budget.seconds()
     save_checkpoint(checkpoint_path, _state(parts, step, budget))
-    return average.module.eval()
+    averaged: Any = average.module
+    return averaged.eval()
 
 
 def _state(parts: dict[str, Any], step: int, budget: Budget) -> dict[str, Any]:
@@ -172,6 +176,7 @@ def measure_psnr(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> float:
     with torch.inference_mode():
         for start in range(0, len(pictures), 50):
             pixels = torch.from_numpy(pictures[start : start + 50]).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-            drawn = vae.decode(vae.encode(pixels, return_dict=False)[0].mean, return_dict=False)[0].clamp(-1, 1)
+            means: Any = vae.encode(pixels, return_dict=False)[0].mean
+            drawn = vae.decode(means, return_dict=False)[0].clamp(-1, 1)
             errors.append((drawn - pixels).pow(2).mean(dim=(1, 2, 3)))
     return float(10 * torch.log10(4 / torch.cat(errors).mean()))
