@@ -1,5 +1,7 @@
 """Targets, min-SNR weights and the mask, against their formulas."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -7,7 +9,7 @@ from diffusers import DDPMScheduler
 from yokai_assets.training.loss import UnsupportedPredictionError, denoising_target, masked_error, min_snr_weight
 
 
-def schedule(prediction_type: str, is_zero_terminal: bool = False) -> DDPMScheduler:
+def schedule(prediction_type: Any, is_zero_terminal: bool = False) -> DDPMScheduler:
     return DDPMScheduler(prediction_type=prediction_type, rescale_betas_zero_snr=is_zero_terminal)
 
 
@@ -16,10 +18,10 @@ def test_a_perfect_prediction_denoises(prediction_type: str) -> None:
     """The target must be what the sampler takes it for: one step from it gives back the clean latents."""
     scheduler = schedule(prediction_type)
     latents, noise = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
-    timesteps = torch.tensor([400])
+    timesteps: Any = torch.tensor([400])
     noisy = scheduler.add_noise(latents, noise, timesteps)
     target = denoising_target(scheduler, latents, noise, timesteps)
-    clean = scheduler.step(target, 400, noisy).pred_original_sample  # pyright: ignore[reportAttributeAccessIssue]
+    clean: Any = scheduler.step(target, 400, noisy).pred_original_sample  # pyright: ignore[reportAttributeAccessIssue]
     assert torch.allclose(clean, latents.clamp(-1, 1), atol=1e-4)
 
 

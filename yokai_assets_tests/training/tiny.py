@@ -41,7 +41,7 @@ def make_base(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        tokenizer = build_tokenizer([("r", "e"), ("re", "d</w>")], max_tokens=16)
+        tokenizer: Any = build_tokenizer([("r", "e"), ("re", "d</w>")], max_tokens=16)
         text: dict[str, Any] = {
             "hidden_size": 16,
             "intermediate_size": 32,
@@ -86,9 +86,9 @@ def make_base(
         }
         unet = UNet2DConditionModel(**tiny_unet | (sdxl_options if is_sdxl else {}) | (unet_options or {}))
         vae = AutoencoderKL(**tiny_vae | (vae_options or {}))
-        scheduler = DDIMScheduler(
-            prediction_type=prediction_type,
-            rescale_betas_zero_snr=has_zero_terminal_snr,
+        schedule: Any = {"prediction_type": prediction_type, "rescale_betas_zero_snr": has_zero_terminal_snr}
+        scheduler: Any = DDIMScheduler(
+            **schedule,
             timestep_spacing="trailing",
             clip_sample=False,
         )
@@ -160,7 +160,7 @@ def save_png(path: UPath, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(str(path))
 
 
-def make_settings(base: Path, **changes: Any) -> TrainingSettings:
+def make_settings(base: Path | UPath, **changes: Any) -> TrainingSettings:
     defaults: dict[str, Any] = {
         "base_model": str(base),
         "max_train_steps": 6,
