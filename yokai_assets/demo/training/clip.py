@@ -195,7 +195,8 @@ def train(
 
     torch.manual_seed(seed)
     trainee = build_trainee(len(tokenizer)).to(device)
-    model, heads = trainee["clip"], trainee["heads"]
+    model: Any = trainee["clip"]
+    heads = trainee["heads"]
     optimizer = _optimizer(trainee, peak_learning_rate)
     run.track(trainee, optimizer)
     trainee.train()

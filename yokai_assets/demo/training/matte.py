@@ -140,12 +140,13 @@ def measure(
     union = (found | true).sum(axis=(1, 2))
     overlap = (found & true).sum(axis=(1, 2))
     is_there, is_found = true.mean(axis=(1, 2)) >= min_area_share, found.mean(axis=(1, 2)) >= min_area_share
+    is_empty = ~true.any(axis=(1, 2))
     hits = (is_there & is_found).sum()
     return {
         "mean_iou": float((overlap[is_there] / np.maximum(1, union[is_there])).mean()),
         "worst_decile_iou": float(np.quantile(overlap[is_there] / np.maximum(1, union[is_there]), 0.1)),
         "presence_f1": float(2 * hits / max(1, is_there.sum() + is_found.sum())),
-        "false_area_share_of_empty_frames": float(found[~true.any(axis=(1, 2))].mean()),
+        "false_area_share_of_empty_frames": float(found[is_empty].mean()) if is_empty.any() else 0.0,
     }
 
 
