@@ -222,7 +222,11 @@ EVALUATIONS = TableSpec(
         Column("identification", pl.Float32, "Share of drawn images whose nearest character is the right one."),
         Column("prompt_following", pl.Float32, "Mean image-text cosine.", is_nullable=True),
         Column("diversity", pl.Float32, "Mean pairwise cosine distance of drawn images."),
-        Column("memorised_share", pl.Float32, "Share of drawn images closer to a training than to any held-out image."),
+        Column(
+            "memorised_share",
+            pl.Float32,
+            "Share of drawn images nearer to a training image than any held-out image is to one.",
+        ),
         Column("is_chosen", pl.Boolean, "This checkpoint is the one to publish."),
     ),
     key=("character_id", "step"),

@@ -18,10 +18,9 @@ from yokai_assets.previews import line_chart
 from yokai_assets.publishing import publish_lora
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.settings import Settings
-from yokai_assets.storage.files import sha256_of_file
 from yokai_assets.storage.parquet import read_partitions
 from yokai_assets.tables import EMBEDDINGS
-from yokai_assets.training.base_model import open_base_model
+from yokai_assets.training.export import read_header
 from yokai_assets.training.trainer import train_lora
 
 
@@ -75,7 +74,7 @@ def lora_model(
         "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
         "loss_curve": picture(_loss_curve(result), "loss"),
     }
-    version = sha256_of_file(result.checkpoints[-1].path)[:32]
+    version = read_header(result.checkpoints[-1].path)["sshs_model_hash"][:32]
     return made("lora_model", settings.load(), version=version, metadata=metadata)
 
 
@@ -95,7 +94,6 @@ def lora_evaluation(
         result = evaluate_character(
             context.partition_key, training_dataset, registry.characters, _vectors(registry, character_members, layout),
             character_members, captions["trigger"][0], layout, chosen, device,
-            base=open_base_model(chosen.training.base_model, device),
             model=open_image_text_model(chosen.embedding, device),
             matte=open_matte(chosen.segmentation, device), progress=progress.of(context),
         )  # fmt: skip
@@ -120,8 +118,6 @@ def published_lora(context: dg.AssetExecutionContext, settings: SettingsResource
     """The chosen checkpoint under its final name, with sidecar, thumbnail and model card."""
     chosen, layout, character = settings.load(), settings.layout, context.partition_key
     evaluation = load_evaluation(layout, character)
-    if evaluation is None:
-        raise dg.Failure(f"{character} has no evaluation. Materialize `lora_evaluation` first.", allow_retries=False)
     published = publish_lora(character, evaluation, layout, lineage=_lineage(context))
     metadata = {
         "state": published.state,
