@@ -14,6 +14,7 @@ import dagster as dg
 import polars as pl
 from PIL import Image
 
+from yokai_assets.model_identity import ModelKind, model_identity
 from yokai_assets.settings import Settings
 
 SETTINGS_TAG = "yokai/settings"
@@ -42,9 +43,21 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
 _WITHOUT_EFFECT = {"batch_size", "keep_training_state", "max_unreadable_share", "max_noise_share", "min_silhouette"}
 
 
+ASSET_MODELS: dict[str, tuple[ModelKind, ...]] = {
+    "character_layers": ("matte",),
+    "embeddings": ("clip",),
+    "character_profile": ("clip",),
+    "captions": ("clip",),
+    "lora_model": ("base",),
+    "lora_evaluation": ("base", "clip", "matte"),
+}
+"""Models whose exchange makes an asset stale: other files under the same setting are another model."""
+
+
 def settings_fingerprint(settings: Settings, asset: str) -> str:
-    """Return a short hash of the settings that the asset depends on."""
+    """Return a short hash of the settings that the asset depends on, and of which model files they mean."""
     values = {key: _effective(getattr(settings, key)) for key in ASSET_SETTINGS[asset]}
+    values |= {f"model {kind}": model_identity(settings, kind) for kind in ASSET_MODELS.get(asset, ())}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -42,6 +42,11 @@ def write_manifest(name: ModelName, folder: Path = MODELS_FOLDER) -> None:
     _verified.cache_clear()
 
 
+def manifest_of(name: ModelName, folder: Path = MODELS_FOLDER) -> dict[str, str]:
+    """File -> sha256 of a bundled model, as the manifest tells it, without reading the files; empty for none."""
+    return _read_manifest(folder).get(name, {})
+
+
 def _read_manifest(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / _MANIFEST
     if not path.exists():
