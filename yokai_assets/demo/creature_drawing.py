@@ -154,9 +154,7 @@ def _draw_tail(figure: _Figure) -> None:
     if figure.design.tail == "curly":
         along = np.linspace(0, 1, 18)
         x = start + (min(figure.half_width + 0.28, 0.8) - start) * along
-        figure.brush.limb(
-            np.stack([x, 0.36 + 0.08 * np.sin(9 * along) - 0.1 * along], axis=1), figure.colour, 0.1
-        )
+        figure.brush.limb(np.stack([x, 0.36 + 0.08 * np.sin(9 * along) - 0.1 * along], axis=1), figure.colour, 0.1)
     elif figure.design.tail == "pointed":
         end = min(figure.half_width + 0.18, 0.64)
         figure.brush.limb([(start, 0.36), (end, 0.4)], figure.colour, 0.07)
@@ -217,9 +215,7 @@ def _draw_top(figure: _Figure) -> None:
             )
         elif top == "pointy ears":
             brush.fill(part(side, [(-0.18, 0.06), (0.1, -0.33), (0.2, 0.18)]), figure.colour)
-            brush.fill(
-                part(side, [(-0.07, 0.04), (0.08, -0.2), (0.13, 0.1)]), figure.accent, has_outline=False
-            )
+            brush.fill(part(side, [(-0.07, 0.04), (0.08, -0.2), (0.13, 0.1)]), figure.accent, has_outline=False)
         elif top == "round ears":
             brush.fill(part(side, _ellipse(0.06, -0.08, 0.19, 0.19)), figure.colour)
             brush.fill(part(side, _ellipse(0.06, -0.08, 0.1, 0.1)), figure.accent, has_outline=False)
@@ -227,9 +223,7 @@ def _draw_top(figure: _Figure) -> None:
             brush.fill(part(side, _ellipse(0.03, -0.12, 0.115, 0.26)), figure.colour)
             brush.fill(part(side, _ellipse(0.03, -0.12, 0.055, 0.17)), figure.accent, has_outline=False)
         else:
-            brush.stroke(
-                part(side, [(0, 0.06), (0.04, -0.16), (0.14, -0.26)]), _OUTLINE, brush.outline_px * 1.2
-            )
+            brush.stroke(part(side, [(0, 0.06), (0.04, -0.16), (0.14, -0.26)]), _OUTLINE, brush.outline_px * 1.2)
             brush.fill(part(side, _ellipse(0.14, -0.28, 0.1, 0.1)), figure.accent)
 
 
@@ -237,8 +231,7 @@ def _pattern_shapes(figure: _Figure) -> list[Points]:
     middle, bottom, width = _BODY_CENTRE_Y, figure.bottom_y, figure.half_width
     if figure.design.pattern == "stripes":
         return [
-            [(-1, y - 0.055), (1, y - 0.055), (1, y + 0.055), (-1, y + 0.055)]
-            for y in (-0.34, -0.1, 0.14, 0.38, 0.62)
+            [(-1, y - 0.055), (1, y - 0.055), (1, y + 0.055), (-1, y + 0.055)] for y in (-0.34, -0.1, 0.14, 0.38, 0.62)
         ]
     if figure.design.pattern == "spots":
         spots = (
@@ -266,9 +259,7 @@ def _draw_body(figure: _Figure) -> None:
         ImageDraw.Draw(body_mask).polygon(brush.to_pixels(figure.body), fill=255)
         for shape in shapes:
             ImageDraw.Draw(pattern_mask).polygon(brush.to_pixels(shape), fill=255)
-        brush.image.paste(
-            COLOURS[figure.design.pattern_colour], (0, 0), ImageChops.multiply(body_mask, pattern_mask)
-        )
+        brush.image.paste(COLOURS[figure.design.pattern_colour], (0, 0), ImageChops.multiply(body_mask, pattern_mask))
     brush.outline(figure.body)
 
 
@@ -290,9 +281,7 @@ def _draw_eyes(figure: _Figure) -> float:
         brush.fill(_ellipse(x, eye_y + y, radius, radius * 1.06), _WHITE)
         pupil_x, pupil_y = x + look_x * reach, eye_y + y + pose.gaze[1] * reach * 0.8
         brush.fill(_ellipse(pupil_x, pupil_y, radius * 0.54, radius * 0.58), _OUTLINE, has_outline=False)
-        glint = _ellipse(
-            pupil_x + radius * 0.17, pupil_y - radius * 0.2, radius * 0.2, radius * 0.2, count=14
-        )
+        glint = _ellipse(pupil_x + radius * 0.17, pupil_y - radius * 0.2, radius * 0.2, radius * 0.2, count=14)
         brush.fill(glint, _WHITE, has_outline=False)
     if pose.expression in {"angry", "sad"}:
         slope = 0.07 if pose.expression == "angry" else -0.07
@@ -309,9 +298,7 @@ def _draw_mouth(figure: _Figure, eyes_bottom_y: float) -> None:
     if expression == "happy":
         brush.fill(_ellipse(0, y - 0.04, 0.15, 0.14, 0, math.pi, count=16), (176, 44, 60))
     elif expression == "sad":
-        brush.stroke(
-            _ellipse(0, y + 0.08, 0.13, 0.1, 1.1 * math.pi, 1.9 * math.pi, count=14), _OUTLINE, thick_px
-        )
+        brush.stroke(_ellipse(0, y + 0.08, 0.13, 0.1, 1.1 * math.pi, 1.9 * math.pi, count=14), _OUTLINE, thick_px)
     elif expression == "surprised":
         brush.fill(_ellipse(0, y + 0.02, 0.075, 0.095, count=20), (176, 44, 60))
     elif expression == "angry":
@@ -354,9 +341,7 @@ def _apply_light(image: Image.Image, light: tuple[float, float, float]) -> Image
     return Image.merge("RGBA", (*lit, alpha))
 
 
-def draw_creature(
-    design: CreatureDesign, pose: CreaturePose, size_px: int, supersample: int = 4
-) -> Image.Image:
+def draw_creature(design: CreatureDesign, pose: CreaturePose, size_px: int, supersample: int = 4) -> Image.Image:
     """Draws a creature on a transparent square; the same design and pose give the same pixels.
 
     Args:

@@ -53,9 +53,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         ),
         "legs": MappingProxyType({"none": "no legs", "two": "two legs", "four": "four legs"}),
         "tail": MappingProxyType({"none": "no tail", "curly": "curly tail", "pointed": "pointed tail"}),
-        "accessory": MappingProxyType(
-            {"none": "no accessory", "hat": "hat", "scarf": "scarf", "bow tie": "bow tie"}
-        ),
+        "accessory": MappingProxyType({"none": "no accessory", "hat": "hat", "scarf": "scarf", "bow tie": "bow tie"}),
         "wings": MappingProxyType({"no": "no wings", "yes": "wings"}),
         "expression": MappingProxyType(
             {
@@ -121,9 +119,7 @@ class CreatureDesign:
         for attribute in IDENTITY_ATTRIBUTES:
             if attribute_value(self, attribute) not in ATTRIBUTES[attribute]:
                 known = ", ".join(ATTRIBUTES[attribute])
-                raise ValueError(
-                    f"{attribute}={attribute_value(self, attribute)!r} is unknown; choose from {known}"
-                )
+                raise ValueError(f"{attribute}={attribute_value(self, attribute)!r} is unknown; choose from {known}")
         self._check_colours()
         for name in _PROPORTION_RANGES:
             if not 0.8 <= getattr(self, name) <= 1.25:
@@ -137,9 +133,7 @@ class CreatureDesign:
         )
         for name, is_present, colour in parts:
             if is_present != (colour is not None):
-                raise ValueError(
-                    f"{name} must be given exactly when there is something to colour: {colour!r}"
-                )
+                raise ValueError(f"{name} must be given exactly when there is something to colour: {colour!r}")
             if colour is not None and colour not in COLOURS:
                 raise ValueError(f"{name}={colour!r} is unknown; choose from {', '.join(COLOURS)}")
             if colour == self.body_colour:

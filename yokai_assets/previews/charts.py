@@ -176,9 +176,7 @@ def _whiskers(
 
 
 @contextmanager
-def _figure(
-    title: str, x_label: str, y_label: str, width_px: int, height_px: int
-) -> Iterator[tuple["Axes", Any]]:
+def _figure(title: str, x_label: str, y_label: str, width_px: int, height_px: int) -> Iterator[tuple["Axes", Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from yokai_assets.demo.creatures import ATTRIBUTES, CreaturePose, describe, draw_portrait
 from yokai_assets.demo.training.base import BaseRun, main, make_diffusion_data
 from yokai_assets.demo.training.checkpoints import load_checkpoint
 from yokai_assets.demo.training.diffusion import DiffusionData, DiffusionOptions, train_diffusion
 from yokai_assets.demo.training.latents import fit_patch_pca
+from yokai_assets.demo.training.measure import JUDGED_ATTRIBUTES, design_with, measure_agreement
 from yokai_assets.demo.training.portraits import draw_sample, render_portraits
 from yokai_assets.demo.training.progress import Budget, warmup_stable_decay
 from yokai_assets.demo.training.tokenizer import build_tokenizer, learn_merges
@@ -138,6 +141,35 @@ def test_broken_checkpoint_is_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "unet.pt")
 
 
+class PaintingPipeline:
+    """Draws what the prompt says (or always the same creature) with the real drawing code, in place of a model."""
+
+    unet = SimpleNamespace(config=SimpleNamespace(sample_size=4))
+    vae_scale_factor = 8
+
+    def __init__(self, is_deaf: bool) -> None:
+        self.is_deaf = is_deaf
+
+    def __call__(self, prompts: list[str], **_: Any) -> SimpleNamespace:
+        pose = CreaturePose()
+        designs = [design_with(name, value) for name in JUDGED_ATTRIBUTES for value in ATTRIBUTES[name]]
+        by_prompt = {describe(design, pose, "cream"): design for design in designs}
+        chosen = [designs[0] if self.is_deaf else by_prompt[prompt] for prompt in prompts]
+        return SimpleNamespace(
+            images=np.stack([np.asarray(draw_portrait(design, pose, "cream", 32)) / 255 for design in chosen])
+        )
+
+
+def test_agreement_tells_a_model_that_listens_from_one_that_does_not() -> None:
+    """Protects: the model card's figures of prompt-following mean something."""
+    listening = measure_agreement(PaintingPipeline(is_deaf=False), samples_per_value=2)
+    deaf = measure_agreement(PaintingPipeline(is_deaf=True), samples_per_value=2)
+    for attribute in JUDGED_ATTRIBUTES:
+        assert listening[attribute].model >= 0.7
+        assert deaf[attribute].model == pytest.approx(deaf[attribute].chance)
+        assert listening[attribute].drawings >= 0.7
+
+
 def test_command_line_trains_and_exports_a_folder_that_diffusers_loads(run: BaseRun, tmp_path: Path) -> None:
     """Protects: the commands in the model card make the very kind of folder that is shipped."""
     base = ["--run-folder", str(run.folder), "--pictures", str(run.pictures)]
@@ -159,7 +191,9 @@ def check_folder(folder: Path) -> None:
 
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 15_000_000
     assert json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == "v_prediction"
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(
+        folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+    )
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(prompt: str) -> np.ndarray:

@@ -107,9 +107,7 @@ def test_alpha_is_antialiased_and_nothing_leaves_the_canvas() -> None:
 
 def test_light_changes_colour_but_not_alpha() -> None:
     """Protects: lighting is a matter of the pose, never of the cutout."""
-    plain, dim = (
-        pixels(draw_creature(PLAIN, CreaturePose(light=light), 64)) for light in ((1, 1, 1), (0.5, 0.5, 0.5))
-    )
+    plain, dim = (pixels(draw_creature(PLAIN, CreaturePose(light=light), 64)) for light in ((1, 1, 1), (0.5, 0.5, 0.5)))
     assert (plain[..., 3] == dim[..., 3]).all()
     assert dim[..., :3].mean() < 0.6 * plain[..., :3].mean()
 
@@ -139,15 +137,11 @@ def test_caption_names_every_present_part_and_no_other() -> None:
     for _ in range(50):
         design, pose = sample_design(rng), sample_pose(rng)
         caption = describe(design, pose, "meadow")
-        assert (
-            caption.startswith(("a ", "an ")) and design.body_colour in caption and "in a meadow" in caption
-        )
+        assert caption.startswith(("a ", "an ")) and design.body_colour in caption and "in a meadow" in caption
         for attribute in ("top", "eyes", "pattern", "legs", "tail", "accessory", "wings"):
             is_present = attribute_value(design, attribute) not in {"none", "plain", "no"}
             assert (ATTRIBUTES[attribute][attribute_value(design, attribute)] in caption) == is_present
-        assert (
-            ATTRIBUTES["expression"][pose.expression] in caption and ATTRIBUTES["arms"][pose.arms] in caption
-        )
+        assert ATTRIBUTES["expression"][pose.expression] in caption and ATTRIBUTES["arms"][pose.arms] in caption
 
 
 def test_dropped_parts_shorten_captions() -> None:

@@ -188,11 +188,13 @@ def export(run: BaseRun, folder: Path) -> None:
 @click.option("--guidance", default=3.0, show_default=True)
 def measure(folder: Path, samples_per_value: int, guidance: float) -> None:
     """Measure how well an exported folder follows its prompts."""
+    import torch
     from diffusers import StableDiffusionPipeline
 
     from yokai_assets.demo.training.measure import measure_agreement
 
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    # Without a dtype the text encoder would stay in half precision, and the UNet would not.
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     for attribute, agreement in measure_agreement(pipeline, samples_per_value, guidance).items():
         click.echo(

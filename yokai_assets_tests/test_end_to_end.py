@@ -1,0 +1,165 @@
+"""The whole road on a tiny series, through a real Dagster instance: made once, found unchanged, then grown."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from yokai_assets.defs.operations.launching import PROCESS_TAG, RoadReport, release_dead_runs
+from yokai_assets.defs.operations.session import instance_home, open_road
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.demo.series import generate_series
+from yokai_assets.registry import RegistryStore
+from yokai_assets.storage.database import open_read_only
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import read_partitions, read_table
+from yokai_assets.tables import DATASET, EVALUATIONS, FRAMES, MEMBERS
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+
+SERIES = {"frames_per_episode": 40, "characters": 2, "rare_characters": 0, "seed": 11, "size_px": (256, 144)}
+SMALL = {
+    "profile": "demo",
+    "device": "cpu",
+    "clustering": {"min_cluster_size": 6, "min_rare_cluster_size": 4},
+    "dataset": {"min_images": 3, "max_images": 12},
+    "training": {"max_train_steps": 4, "save_every_n_steps": 2, "network_dim": 2, "lr_warmup_steps": 0},
+    "evaluation": {"prompts": ["{trigger}"], "images_per_prompt": 2, "inference_steps": 2, "max_checkpoints": 1},
+}
+
+
+class Town:
+    """A series on disk, its settings, and driving the road over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = SettingsResource.of(
+            overrides={**SMALL, "data_root": str(folder / "data"), "frames_source": str(folder / "frames")}
+        )
+        self.layout = Layout.of(self.source.load())
+
+    def draw(self, episodes: int) -> None:
+        generate_series(self.folder / "frames", episodes=episodes, **SERIES)
+
+    def drive(self) -> RoadReport:
+        with open_road(self.source) as road:
+            return road.drive()
+
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(instance_home(self.source.load())))
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    town = Town(tmp_path_factory.mktemp("town"))
+    town.draw(2)
+    yield town
+
+
+@pytest.fixture(scope="module")
+def first(town: Town) -> RoadReport:
+    return town.drive()
+
+
+def errors(report: RoadReport) -> list[str]:
+    return [f"{f.partition} {f.step}: {f.reason}" for f in report.failures if not f.is_check]
+
+
+def test_the_road_leads_from_frames_to_loras(town: Town, first: RoadReport):
+    """Every stage does its work for real: frames in, datasets, LoRAs and evaluations out, nothing fails."""
+    assert errors(first) == []
+    registry = RegistryStore(town.layout.registry).load()
+    assert registry is not None and len(registry.trainable_ids()) == 2
+    for character in registry.trainable_ids():
+        dataset = read_table(DATASET, town.layout.table("training_dataset", character))
+        assert {"train", "held_out"} == set(dataset["split"])
+        assert (town.layout.lora(character) / f"{character}-step000004.safetensors").exists()
+        judged = read_table(EVALUATIONS, town.layout.table("lora_evaluation", character))
+        assert set(judged["step"]) == {0, 4}
+
+
+def test_broken_files_are_reported_and_harm_nothing(town: Town, first: RoadReport):
+    """Planted faults are rows with reasons; the episodes that hold them go all the way."""
+    frames = read_partitions(FRAMES, town.layout.tables / "frames")
+    broken = frames.filter(pl.col("status") == "unreadable")
+    assert broken.height > 0 and broken["reason"].null_count() == 0
+    assert not [f for f in first.failures if f.partition and f.partition.startswith("episode")]
+
+
+def test_everything_is_found_in_sql_and_in_the_gallery(town: Town, first: RoadReport):
+    """The catalog answers questions, the gallery can be opened."""
+    with open_read_only(town.layout.database) as connection:
+        rows = connection.sql("SELECT count(*) FROM members JOIN instances USING (instance_id)").fetchall()
+    assert rows[0][0] > 0
+    assert (town.layout.gallery / "index.html").exists()
+    assert (town.layout.pipeline / "pipeline_results.json").exists()
+
+
+def test_second_start_finds_nothing_to_do(town: Town, first: RoadReport):
+    """Resuming must cost nothing: no run is started when nothing changed."""
+    second = town.drive()
+    repeated = [work.why for work, _, _ in second.runs]
+    stopped = [f for f in first.failures if f.is_check]
+    assert repeated == [], f"planned again: {repeated} (stopped by checks at first: {stopped})"
+
+
+def test_materializations_say_what_made_them(town: Town, first: RoadReport):
+    """In the UI each partition shows rows, seconds, a picture and its versions."""
+    with town.instance() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("character_layers"))
+        assert event is not None and event.asset_materialization is not None
+        made = event.asset_materialization
+    assert {"instance_count", "seconds", "contact_sheet", "matte_fingerprint", "dagster/partition_row_count"} <= set(
+        made.metadata
+    )
+    assert {"dagster/data_version", "dagster/code_version", "yokai/settings"} <= set(made.tags or {})
+
+
+def test_a_killed_run_does_not_block_the_next(town: Town, first: RoadReport):
+    """A killed process leaves a started run behind and its pool slot taken; both are released at the next start."""
+    with town.instance() as instance:
+        run = instance.create_run_for_job(
+            _trivial_job(), tags={PROCESS_TAG: str(2**22 + 7)}, status=dg.DagsterRunStatus.STARTED
+        )
+        assert run.run_id in release_dead_runs(instance)
+        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+
+
+def test_a_new_episode_touches_only_what_it_changes(town: Town, first: RoadReport):
+    """One more episode: its own partition, the series, the characters that gained members, the report. Ids stay."""
+    before = RegistryStore(town.layout.registry).load()
+    town.draw(3)
+    report = town.drive()
+    assert errors(report) == []
+    episodes = [work.partition for work, _, _ in report.runs if work.job == "episodes"]
+    assert episodes == ["episode_003"]
+    now = RegistryStore(town.layout.registry).load()
+    assert before is not None and now is not None
+    moved = before.members.join(now.members, on="instance_id").filter(
+        pl.col("character_id") != pl.col("character_id_right")
+    )
+    assert moved.height <= 0.05 * before.members.height, "known instances changed their character"
+    changed = {work.partition for work, _, _ in report.runs if work.job == "characters"}
+    grown = {
+        key
+        for key in now.trainable_ids()
+        if set(now.members.filter(pl.col("character_id") == key)["instance_id"])
+        != set(before.members.filter(pl.col("character_id") == key)["instance_id"])
+    }
+    assert changed == grown
+    for key in grown:
+        members = read_table(MEMBERS, town.layout.table("character_members", key))
+        assert set(members["episode"]) >= {"episode_003"} or key not in changed
+
+
+def _trivial_job() -> dg.JobDefinition:
+    @dg.op
+    def nothing() -> None: ...
+
+    @dg.job
+    def trivial() -> None:
+        nothing()
+
+    return trivial
