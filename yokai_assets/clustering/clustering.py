@@ -48,9 +48,9 @@ def cluster_instances(
 ) -> Clustering:
     """Find the groups of instances that show one character.
 
-    Vectors are half-whitened first. The method's groups lose their strangers and outliers, fragments of one character
-    are joined, noise whose neighbours agree is adopted, rare groups are confirmed among the rest, and each group
-    keeps at most one instance of a frame. Equal arguments give equal labels (on one machine;
+    Vectors are half-whitened for the method. Its groups lose their strangers and outliers, fragments of one character
+    are joined (by the vectors as they came), noise whose neighbours agree is adopted, rare groups are confirmed among
+    the rest, and each group keeps at most one instance of a frame. Equal arguments give equal labels (on one machine;
     floating point may differ between processors).
 
     Args:
@@ -67,33 +67,25 @@ def cluster_instances(
     if len(frame_ids) != len(vectors):
         raise ClusteringError(f"{len(vectors)} vectors but {len(frame_ids)} frame ids: pass the frame of every vector.")
     frame_codes = np.unique(np.asarray(frame_ids, dtype=str), return_inverse=True)[1].ravel()
-    vectors = half_whiten(vectors)
-    neighbors = cosine_neighbors(vectors, max(settings.umap_neighbors, refinement.VOTERS), seed)
-    grouping = METHODS[settings.method](vectors, neighbors, settings, seed)
-    labels, probabilities, is_rare = _refine(vectors, grouping, neighbors, frame_codes, settings)
+    whitened = half_whiten(vectors)
+    neighbors = cosine_neighbors(whitened, max(settings.umap_neighbors, refinement.VOTERS), seed)
+    grouping = METHODS[settings.method](whitened, neighbors, settings, seed)
+    labels = refinement.expel_strangers(whitened, grouping.labels, neighbors)
+    labels = refinement.expel_outliers(whitened, labels)
+    labels = refinement.merge_fragments(vectors, labels, frame_codes)
+    labels, votes = refinement.adopt_noise(whitened, labels, neighbors)
+    candidates = np.where(labels == NOISE, grouping.fine_labels, NOISE)
+    labels, is_rare = refinement.confirm_rare_groups(labels, candidates, neighbors, settings.min_rare_cluster_size)
+    labels = refinement.separate_frame_mates(whitened, labels, neighbors, frame_codes)
+    labels = refinement.number_by_size(refinement.drop_small_groups(labels, settings.min_rare_cluster_size))
     return Clustering(
         labels=labels,
-        probabilities=probabilities,
-        is_rare_group=is_rare,
+        probabilities=_probabilities(labels, grouping, neighbors, votes),
+        is_rare_group=is_rare & (labels != NOISE),
         method=settings.method,
         parameters=grouping.parameters,
         seconds=time.perf_counter() - started,
     )
-
-
-def _refine(
-    vectors: np.ndarray, grouping: Grouping, neighbors: Neighbors, frame_codes: np.ndarray, settings: ClusteringSettings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    labels = refinement.expel_strangers(vectors, grouping.labels, neighbors)
-    labels = refinement.expel_outliers(vectors, labels)
-    labels = refinement.merge_fragments(vectors, labels, neighbors, frame_codes)
-    labels, votes = refinement.adopt_noise(vectors, labels, neighbors)
-    candidates = np.where(labels == NOISE, grouping.fine_labels, NOISE)
-    labels, is_rare = refinement.confirm_rare_groups(labels, candidates, neighbors, settings.min_rare_cluster_size)
-    labels = refinement.separate_frame_mates(vectors, labels, neighbors, frame_codes)
-    labels = refinement.number_by_size(refinement.drop_small_groups(labels, settings.min_rare_cluster_size))
-    probabilities = _probabilities(labels, grouping, neighbors, votes)
-    return labels, probabilities, is_rare & (labels != NOISE)
 
 
 def _probabilities(labels: np.ndarray, grouping: Grouping, neighbors: Neighbors, votes: np.ndarray) -> np.ndarray:

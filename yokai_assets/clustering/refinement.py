@@ -1,8 +1,9 @@
-"""What is done to the groups of any method, in the full (half-whitened) space rather than in a projection of it.
+"""What is done to the groups of any method, in a full space (half-whitened, if not said otherwise), not a projection.
 
 Each step takes labels int32 [N] (-1: noise) and returns new ones; `cluster_instances` runs them in order. The
-thresholds were calibrated on synthetic CLIP-like series with known truth; they are shares and ranks, not cosines, so
-that they hold for models whose vectors lie in a narrow cone.
+thresholds were calibrated on synthetic CLIP-like series and on series drawn by `yokai_assets.demo`, with known truth;
+they are shares, ranks and cosines relative to the series' own, so that they hold for models whose vectors lie in a
+narrow cone.
 """
 
 from typing import TYPE_CHECKING
@@ -22,20 +23,25 @@ MUTUAL_NEIGHBORS = 10
 ADOPTION_VOTE_SHARE = 0.7
 ADOPTION_PERCENTILE = 5.0
 OUTLIER_MODIFIED_Z = -3.5
-MERGE_MIXING = 0.5
-MERGE_CENTROID_PERCENTILE = 25.0
+MERGE_LINKAGE = 0.75
+MIN_FRAME_MATES = 20
 SHARED_FRAME_SHARE = 0.02
 RARE_PURITY = 0.5
 
 
 def centroids_of(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the unit mean of every group, float32 [K, D]; K is the largest label plus one."""
-    count = int(labels.max(initial=NOISE)) + 1
-    sums = np.zeros((count, vectors.shape[1]), dtype=np.float64)
-    for label in range(count):
-        sums[label] = vectors[labels == label].sum(axis=0, dtype=np.float64)
+    sums = _sums(vectors, labels)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return (sums / np.where(lengths == 0.0, 1.0, lengths)).astype(np.float32)
+
+
+def _sums(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the sum of every group's vectors, float64 [K, D]."""
+    sums = np.zeros((int(labels.max(initial=NOISE)) + 1, vectors.shape[1]), dtype=np.float64)
+    for label in range(len(sums)):
+        sums[label] = vectors[labels == label].sum(axis=0, dtype=np.float64)
+    return sums
 
 
 def own_cosines(vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -116,70 +122,76 @@ def expel_outliers(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return refined
 
 
-def merge_fragments(
-    vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors, frame_codes: np.ndarray
-) -> np.ndarray:
-    """Join groups that are pieces of one character.
+def merge_fragments(vectors: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray) -> np.ndarray:
+    """Join groups that are pieces of one character: its shots, its sizes, its near and far views.
 
-    Two groups are joined when all of this holds:
+    The measure is average linkage (Sokal and Michener 1958) on a scale that the series itself sets: 0 is the cosine
+    of two different characters (two instances in one frame are that for certain), 1 the cosine inside the tighter of
+    the two groups. Pairs of at least 0.75 are joined, nearest first, and all is measured anew. Groups that appear
+    together (more than one frame, and more than 2 % of the smaller one's frames, show both) are never joined: one
+    frame shows no character twice. Outfits far apart stay separate.
 
-    - they are mixed: of the neighbours that members of either have in the two groups, the share that lies in the
-      other one is at least half of what it would be if the two were one cloud, in both directions;
-    - the cosine of their centroids is at least the lower quartile of their members' cosine to their own centroid;
-    - they do not appear together: at most 2 % of the smaller group's frames (and more than one) show both. One frame
-      shows no character twice, so groups that share frames are different characters however alike they look.
-
-    Outfits far apart fail the first test and stay separate. The best-mixed pair is joined first, then all is
-    measured anew.
+    Args:
+        vectors: Unit vectors float32 [N, D] as the model gave them: whitening damps what sets characters apart when
+            they are few, and here nothing but the mean cosine counts.
+        labels: int32 [N].
+        frame_codes: int [N]; equal for instances of one frame.
     """
     labels = labels.copy()
-    while (pair := _best_pair(vectors, labels, neighbors, frame_codes)) is not None:
+    stranger_cosine = _cosine_of_frame_mates(vectors, frame_codes)
+    while (pair := _nearest_pair(vectors, labels, frame_codes, stranger_cosine)) is not None:
         keep, goes = pair
         labels[labels == goes] = keep
+        labels = _consecutive(labels)
     return _consecutive(labels)
 
 
-def _best_pair(
-    vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors, frame_codes: np.ndarray
+def _nearest_pair(
+    vectors: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray, stranger_cosine: float | None
 ) -> tuple[int, int] | None:
-    count = int(labels.max(initial=NOISE)) + 1
-    if count < 2 or neighbors.count == 0:
+    cosines = _mean_cosines(vectors, labels)
+    if len(cosines) < 2:
         return None
-    mixing = _mixing(labels, neighbors, count)
-    centroids = centroids_of(vectors, labels)
-    cosines = own_cosines(vectors, labels, centroids)
-    pairs = np.argwhere(np.triu(mixing >= MERGE_MIXING, k=1))
-    order = np.argsort(-mixing[pairs[:, 0], pairs[:, 1]], kind="stable")
-    for first, second in pairs[order].tolist():
-        either = np.isin(labels, (first, second))
-        spread = np.percentile(cosines[either], MERGE_CENTROID_PERCENTILE)
-        is_near = float(centroids[first] @ centroids[second]) >= spread
-        if is_near and not _appear_together(labels, frame_codes, first, second):
-            return first, second
-    return None
+    first, second = np.triu_indices(len(cosines), k=1)
+    if stranger_cosine is None:
+        stranger_cosine = float(np.median(cosines[first, second]))
+    inside = np.maximum(cosines[first, first], cosines[second, second])
+    linkage = (cosines[first, second] - stranger_cosine) / np.maximum(inside - stranger_cosine, 1e-6)
+    linkage[_shared_frames(labels, frame_codes)[first, second]] = -np.inf
+    best = int(linkage.argmax())
+    return (int(first[best]), int(second[best])) if linkage[best] >= MERGE_LINKAGE else None
 
 
-def _mixing(labels: np.ndarray, neighbors: Neighbors, count: int) -> np.ndarray:
-    """Return [K, K]: how mixed two groups are, 0 (apart) to about 1 (one cloud); the worse of both directions."""
-    near = neighbors.nearest(VOTERS).indices
-    source = np.repeat(labels, near.shape[1])
-    target = labels[near].ravel()
-    is_inner = (source != NOISE) & (target != NOISE)
-    edges = np.zeros((count, count), dtype=np.float64)
-    np.add.at(edges, (source[is_inner], target[is_inner]), 1.0)
-    sizes = np.bincount(labels[labels != NOISE], minlength=count).astype(np.float64)
-    within = np.diag(edges)[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        observed = edges / (edges + within)
-        expected = sizes[None, :] / (sizes[None, :] + sizes[:, None])
-        ratio = np.nan_to_num(observed / expected, posinf=0.0)
-    return np.minimum(ratio, ratio.T)
+def _mean_cosines(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return [K, K]: mean cosine of all pairs of instances of two groups; on the diagonal, of two different ones."""
+    sums = _sums(vectors, labels)
+    sizes = np.bincount(labels[labels != NOISE], minlength=len(sums)).astype(np.float64)
+    products = sums @ sums.T
+    means = products / np.outer(sizes, sizes)
+    np.fill_diagonal(means, (np.diag(products) - sizes) / np.maximum(sizes * (sizes - 1), 1.0))
+    return means
 
 
-def _appear_together(labels: np.ndarray, frame_codes: np.ndarray, first: int, second: int) -> bool:
-    frames_of_first, frames_of_second = (np.unique(frame_codes[labels == label]) for label in (first, second))
-    shared = len(np.intersect1d(frames_of_first, frames_of_second, assume_unique=True))
-    return shared > max(1.0, SHARED_FRAME_SHARE * min(len(frames_of_first), len(frames_of_second)))
+def _cosine_of_frame_mates(vectors: np.ndarray, frame_codes: np.ndarray) -> float | None:
+    """Return the median cosine of instances of one frame; None where too few frames show two."""
+    order = np.argsort(frame_codes, kind="stable")
+    first = np.flatnonzero(np.diff(frame_codes[order]) == 0)
+    if len(first) < MIN_FRAME_MATES:
+        return None
+    return float(np.median(np.einsum("nd,nd->n", vectors[order[first]], vectors[order[first + 1]])))
+
+
+def _shared_frames(labels: np.ndarray, frame_codes: np.ndarray) -> np.ndarray:
+    """Return bool [K, K]: which groups appear together in frames."""
+    from scipy.sparse import csr_array
+
+    is_member = labels != NOISE
+    shape = (int(labels.max(initial=NOISE)) + 1, int(frame_codes.max(initial=0)) + 1)
+    counts = csr_array((np.ones(is_member.sum(), np.int32), (labels[is_member], frame_codes[is_member])), shape=shape)
+    shows = (counts > 0).astype(np.int32)
+    shared = np.asarray((shows @ shows.T).todense())
+    frames = np.diag(shared)
+    return shared > np.maximum(1.0, SHARED_FRAME_SHARE * np.minimum.outer(frames, frames))
 
 
 def adopt_noise(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> tuple[np.ndarray, np.ndarray]:
