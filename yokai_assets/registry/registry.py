@@ -139,9 +139,11 @@ def _groups_of(clusters: pl.DataFrame, embeddings: pl.DataFrame) -> list[_Group]
     grouped = clusters.filter(pl.col("cluster_label") >= 0).select(
         "instance_id", "episode", "cluster_label", "probability"
     )
-    vectors = embeddings.select("instance_id", "model_fingerprint", "vector")
-    joined = grouped.join(vectors, on="instance_id", how="left").sort("cluster_label", "instance_id")
-    missing = joined.filter(pl.col("model_fingerprint").is_null())
+    # Vectors stay where they are and are taken group by group: joined and sorted, a series' gigabyte would be there
+    # three times.
+    places = embeddings.select("instance_id", "model_fingerprint").with_row_index("place")
+    joined = grouped.join(places, on="instance_id", how="left").sort("cluster_label", "instance_id")
+    missing = joined.filter(pl.col("place").is_null())
     if missing.height:
         raise RegistryError(
             f"{missing.height} clustered instances have no vector (first: {missing['instance_id'][0]}). "
@@ -152,16 +154,23 @@ def _groups_of(clusters: pl.DataFrame, embeddings: pl.DataFrame) -> list[_Group]
             "The clustered vectors are of several embedding models. Materialize `embeddings` of every episode, then "
             "`embedding_index` and `clusters`."
         )
-    return [_group_of(rows) for rows in joined.partition_by("cluster_label", maintain_order=True)]
+    vectors = embeddings["vector"]
+    return [_group_of(rows, vectors) for rows in joined.partition_by("cluster_label", maintain_order=True)]
 
 
-def _group_of(rows: pl.DataFrame) -> _Group:
-    matrix = np.stack([np.asarray(vector, dtype=np.float32) for vector in rows["vector"].to_list()])
+def _group_of(rows: pl.DataFrame, vectors: pl.Series) -> _Group:
+    matrix = _as_matrix(vectors.gather(rows["place"]))
     mean = matrix.mean(axis=0, dtype=np.float64)
     centroid = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
     cosines = pl.Series("centroid_cosine", (matrix @ centroid).astype(np.float32))
     members = rows.select("instance_id", "episode", "probability").with_columns(cosines)
     return _Group(members, centroid, rows["model_fingerprint"][0])
+
+
+def _as_matrix(vectors: pl.Series) -> np.ndarray:
+    """Return vectors, a column of arrays or of lists of one width, as float32 [N, D]."""
+    column = vectors if isinstance(vectors.dtype, pl.Array) else vectors.list.to_array(len(vectors[0]))
+    return column.to_numpy().astype(np.float32, copy=False)
 
 
 def _known(previous: Registry | None) -> dict[str, Candidate]:
@@ -172,7 +181,7 @@ def _known(previous: Registry | None) -> dict[str, Candidate]:
     )
     return {
         row["character_id"]: Candidate(
-            members=frozenset(members.get(row["character_id"], row["exemplars"])),
+            members=frozenset(members.get(row["character_id"]) or row["exemplars"] or ()),
             centroid=np.asarray(row["centroid"], dtype=np.float32),
             model_fingerprint=row["model_fingerprint"],
             is_retired=row["state"] == "retired",

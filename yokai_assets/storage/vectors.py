@@ -6,6 +6,7 @@ Reading only. Publishing is `database`; searching by SQL is `sql/queries/similar
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 from upath import UPath
@@ -17,7 +18,7 @@ from yokai_assets.tables import EMBEDDINGS
 
 @dataclass(frozen=True, slots=True)
 class VectorIndex:
-    """Every embedded instance of the series, sorted by instance_id.
+    """Every embedded instance of the series, sorted by instance_id; all vectors are of one model.
 
     Attributes:
         rows: `instance_id`, `frame_id`, `episode`, `cutout_sha256`, `model_fingerprint`, `vector`.
@@ -50,13 +51,44 @@ class VectorIndex:
 
 
 def read_vectors(database: UPath | Path) -> VectorIndex:
-    """Read all published vectors.
+    """Read all published vectors whose cut-outs are still the instances' own.
+
+    The matrix is held once, whatever the number of vectors: episodes are read one by one into their places.
 
     Raises:
         DatabaseError: Nothing is published, or the file is damaged.
     """
     with open_read_only(database) as connection:
-        return VectorIndex(connection.sql(load_sql("queries/vectors")).pl())
+        rows = connection.sql(load_sql("queries/vector_rows")).pl()
+        if rows.is_empty():
+            return VectorIndex(rows.with_columns(pl.Series("vector", [], dtype=EMBEDDINGS.schema["vector"])))
+        matrix = _matrix(connection, rows)
+    return VectorIndex(rows.with_columns(_as_column(matrix)))
+
+
+def _matrix(connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> np.ndarray:
+    """Return the vectors of `rows`, float32 [N, D], in their order."""
+    places = rows.select("instance_id", "episode").with_row_index("place")
+    matrix: np.ndarray | None = None
+    for (episode,), wanted in places.group_by("episode"):
+        found = connection.sql(load_sql("queries/vectors"), params=[episode]).pl()
+        placed = wanted.join(found, on="instance_id", how="inner")
+        vectors = placed["vector"].to_numpy()
+        if matrix is None:
+            matrix = np.empty((rows.height, vectors.shape[1]), np.float32)
+        matrix[placed["place"].to_numpy()] = vectors
+    assert matrix is not None
+    return matrix
+
+
+def _as_column(matrix: np.ndarray) -> pl.Series:
+    """Return a matrix as a column of arrays without copying it."""
+    import pyarrow
+
+    flat = pyarrow.array(matrix.reshape(-1))
+    column = pl.from_arrow(pyarrow.FixedSizeListArray.from_arrays(flat, matrix.shape[1]))
+    assert isinstance(column, pl.Series)
+    return column.alias("vector")
 
 
 def embeddings_version(database: UPath | Path) -> str:
