@@ -15,6 +15,7 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.frames.fingerprint import fingerprint_luma
 from yokai_assets.frames.listing import natural_key
 from yokai_assets.progress import Progress, silent
@@ -81,7 +82,7 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
         try:
             cutout = _read(file)
             row = _instance(cutout, index, shots.number(label, cutout), layout)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except IMAGE_ERRORS as error:
             problems.append(f"{file}: not readable as an image ({error}). Replace or remove it.")
             continue
         rows.append(row)

@@ -4,6 +4,7 @@ One image at a time, judged by content and never by name. Videos are `video`'s m
 """
 
 import io
+import struct
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,6 +15,21 @@ MAX_FRAME_PIXELS = 1 << 26
 
 THUMBNAIL_PX = (160, 90)
 """Thumbnails are scaled down by a power of two up to 8, to no less than this (width, height)."""
+
+IMAGE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on an image file that is missing, damaged, truncated, too large or none at all.
+
+`UnidentifiedImageError` is an `OSError`; `SyntaxError` comes from damaged PNG and WebP headers, `TypeError` from
+damaged EXIF numbers. Catch them around opening and loading only.
+"""
 
 _EXIF_ORIENTATION = 0x0112
 

@@ -3,14 +3,14 @@
 Here: rows of a `DATASET` table as items, and tolerant reading. Not here: choosing images (`datasets`), or latents.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from upath import UPath
 
+from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.storage.layout import Layout
 
 Split = Literal["train", "held_out"]
@@ -81,7 +81,7 @@ def _open(path: UPath) -> Image.Image:
         with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except IMAGE_ERRORS as error:
         raise TrainingImageError(f"{path}: cannot be read as an image ({error}).") from error
 
 
@@ -90,8 +90,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # Pillow clips 16-bit grey at 255 when it converts; scale it first.
         return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     return image.convert("RGB")
-
-
-def split_items(items: list[TrainingItem], split: Split) -> Iterator[TrainingItem]:
-    """Yield the items of one split."""
-    return (item for item in items if item.split == split)

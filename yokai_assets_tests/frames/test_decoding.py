@@ -1,13 +1,14 @@
 """Decoding: every kind of file that a real series holds becomes upright 8-bit RGB, or a clear error."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from upath import UPath
 
-from yokai_assets.frames.decoding import FrameError, decode_rgb, decode_thumbnail
+from yokai_assets.frames.decoding import IMAGE_ERRORS, FrameError, decode_rgb, decode_thumbnail
 from yokai_assets.frames.fingerprint import fingerprint_luma
 from yokai_assets.frames.reader import read_frame
 from yokai_assets_tests.frames.pictures import encoded, scene, write
@@ -81,6 +82,29 @@ def test_foreign_bytes_are_errors(data: bytes) -> None:
         decode_rgb(data, "f")
     with pytest.raises(FrameError):
         decode_thumbnail(data, "f")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_damage_raises_a_listed_error(kind: str) -> None:
+    """Protects: whoever catches `IMAGE_ERRORS` survives any damaged file, damaged EXIF included."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    scene(0).resize((50, 40)).save(buffer, kind, **({} if kind in ("GIF", "BMP") else {"exif": exif}))
+    rng = np.random.default_rng(7)
+    errors = 0
+    for _ in range(250):
+        data = bytearray(buffer.getvalue())
+        for position in rng.integers(0, rng.choice([60, 200, len(data)]), 3):
+            data[min(position, len(data) - 1)] = rng.integers(256)
+        try:
+            with Image.open(io.BytesIO(bytes(data[: len(data) // 2] if rng.random() < 0.2 else data))) as image:
+                image.load()
+                ImageOps.exif_transpose(image)
+        except IMAGE_ERRORS:
+            errors += 1
+    assert errors > 25
 
 
 def test_huge_and_tiny_images() -> None:
