@@ -3,9 +3,9 @@
 Choosing belongs to `evaluation`, training headers to `training`. `publish_lora` is the way in.
 """
 
-from yokai_assets.publishing.header import LoraFileError
 from yokai_assets.publishing.publish import PublicationState, PublishedLora, publish_lora
 from yokai_assets.publishing.sidecar import PublicationRecord, read_sidecar
+from yokai_assets.training.safetensors_header import LoraFileError
 
 __all__ = [
     "LoraFileError",

@@ -19,17 +19,17 @@ from upath import UPath
 from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
 from yokai_assets.previews import contact_sheet
 from yokai_assets.publishing.card import model_card
-from yokai_assets.publishing.header import (
+from yokai_assets.publishing.sidecar import PublicationRecord, merge_sidecar, read_sidecar, sd_version
+from yokai_assets.storage.files import whole_file, write_bytes, write_json, write_text
+from yokai_assets.storage.folders import local_copy
+from yokai_assets.storage.layout import Layout
+from yokai_assets.training.safetensors_header import (
     LoraFileError,
     copy_with_metadata,
     data_sha256,
     read_header,
     tensors_sha256,
 )
-from yokai_assets.publishing.sidecar import PublicationRecord, merge_sidecar, read_sidecar, sd_version
-from yokai_assets.storage.files import whole_file, write_bytes, write_json, write_text
-from yokai_assets.storage.folders import local_copy
-from yokai_assets.storage.layout import Layout
 
 SUGGESTED_WEIGHT = 1.0
 _SCORE_TOLERANCE = 1e-6

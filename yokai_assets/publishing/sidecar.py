@@ -19,7 +19,7 @@ class PublicationRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    tensors_sha256: str = Field(description="Hash of the weights, see `publishing.header.tensors_sha256`.")
+    tensors_sha256: str = Field(description="Hash of the weights, see `training.safetensors_header`.")
     step: int
     score: float
     evaluation_fingerprint: str = Field(description="Scores compare only where this is equal.")

@@ -6,7 +6,6 @@ assume alpha = rank or 1 and the LoRA acts at another strength). Headers follow 
 names. Not here: which checkpoint is published, sidecars and model card (`publishing`).
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from yokai_assets.storage.files import whole_file
+from yokai_assets.training import safetensors_header
 from yokai_assets.training.base_model import Family
 
 if TYPE_CHECKING:
@@ -128,39 +128,21 @@ def export_lora(
     from safetensors.torch import save
 
     content = save(kohya_tensors(adapter_modules(unet), dtype))
-    digest = hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+    digest = safetensors_header.data_sha256_of(content)
     words = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in header.items()}
     words |= {"modelspec.hash_sha256": f"0x{digest}", "sshs_model_hash": digest}
     with whole_file(path) as temporary:
-        temporary.write_bytes(_with_header(content, words))
+        temporary.write_bytes(safetensors_header.with_metadata(content, words))
         return verify_export(temporary, family, unet)
 
 
-def _with_header(content: bytes, words: dict[str, str]) -> bytes:
-    """Return safetensors bytes with metadata in order of keys.
-
-    The library writes metadata in another order every time, and equal trainings should give equal files.
-    """
-    length = int.from_bytes(content[:8], "little")
-    entries = json.loads(content[8 : 8 + length])
-    text = json.dumps({"__metadata__": dict(sorted(words.items()))} | entries, separators=(",", ":")).encode()
-    # The format wants tensors to begin at a multiple of 8 bytes.
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
-
-
 def read_header(path: UPath | Path) -> dict[str, str]:
-    """Return a LoRA file's header; `sshs_model_hash` in it is the sha256 of the tensors alone.
+    """Return the metadata of a LoRA file; `sshs_model_hash` in it is the sha256 of the tensors alone.
 
     Raises:
-        ExportError: The file is not a whole safetensors file.
+        LoraFileError: The file is not a whole safetensors file.
     """
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            return dict(json.loads(file.read(length)).get("__metadata__", {}))
-    except (OSError, ValueError, AttributeError, MemoryError, OverflowError) as error:
-        raise ExportError(f"{path}: not a readable safetensors file ({error}). Train it again.") from error
+    return safetensors_header.read_header(path).metadata
 
 
 def verify_export(path: Path, family: Family, unet: "UNet2DConditionModel") -> VerifiedExport:

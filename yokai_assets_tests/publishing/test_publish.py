@@ -11,7 +11,7 @@ from PIL import Image
 
 from yokai_assets.evaluation import EvaluationRecord, evaluate_character
 from yokai_assets.publishing import LoraFileError, publish_lora, read_sidecar
-from yokai_assets.publishing.header import copy_with_metadata, data_sha256, read_header, tensors_sha256
+from yokai_assets.training.safetensors_header import copy_with_metadata, data_sha256, read_header, tensors_sha256
 from yokai_assets_tests.evaluation.fakes import World, write_safetensors
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

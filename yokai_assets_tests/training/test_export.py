@@ -17,6 +17,7 @@ from yokai_assets.training.export import (
     read_header,
     verify_export,
 )
+from yokai_assets.training.safetensors_header import LoraFileError
 
 
 def trained_unet(base: BaseModel, rank: int = 4, alpha: float = 3.0) -> Any:
@@ -138,5 +139,5 @@ def test_header_of_a_broken_file_is_an_error(tmp_path: Path) -> None:
     """Callers learn which file is broken."""
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"\x01\x00")
-    with pytest.raises(ExportError, match=r"a\.safetensors"):
+    with pytest.raises(LoraFileError, match=r"a\.safetensors"):
         read_header(path)
