@@ -26,7 +26,6 @@ from yokai_assets.evaluation.drawing import (
 from yokai_assets.evaluation.grid import (
     EvaluationError,
     GridCell,
-    SavedCheckpoint,
     find_checkpoints,
     prompt_grid,
     select_checkpoints,
@@ -59,6 +58,7 @@ from yokai_assets.settings import Settings
 from yokai_assets.storage.files import write_text
 from yokai_assets.storage.folders import local_copy, replaced_folder
 from yokai_assets.storage.layout import Layout
+from yokai_assets.training.record import Checkpoint
 
 _LOG = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def evaluate_character(
     checkpoints = select_checkpoints(find_checkpoints(character_id, layout), settings.evaluation.max_checkpoints)
     if not checkpoints:
         raise EvaluationError(
-            f"{layout.lora(character_id)}: no checkpoint `{character_id}-step*.safetensors`. "
+            f"{layout.lora(character_id)}: no finished training with checkpoints. "
             "Materialize the character's lora_model first."
         )
     cells = prompt_grid(settings.evaluation, trigger, settings.seed)
@@ -217,9 +217,7 @@ def _yardsticks(
     return Yardsticks.of(character_id, held_out.vectors, training.vectors, exemplars)
 
 
-def _judge_all(
-    work: Work, checkpoints: Sequence[SavedCheckpoint], yardsticks: Yardsticks, training: RealImages
-) -> Judged:
+def _judge_all(work: Work, checkpoints: Sequence[Checkpoint], yardsticks: Yardsticks, training: RealImages) -> Judged:
     subjects = sorted({cell.subject for cell in work.cells if cell.subject})
     texts = dict(zip(subjects, work.model.embed_texts(subjects), strict=True)) if subjects else {}
     samples, seed = work.settings.evaluation.bootstrap_samples, work.settings.seed
@@ -249,7 +247,7 @@ def _judge_all(
     return Judged([rows[0], *scored], pictures, best.step, reason)
 
 
-def _draw(work: Work, checkpoint: SavedCheckpoint | None) -> tuple[DrawnGrid, list[str]]:
+def _draw(work: Work, checkpoint: Checkpoint | None) -> tuple[DrawnGrid, list[str]]:
     """Draw a checkpoint's grid (None: the base model's), save its pictures, embed them."""
     step = checkpoint.step if checkpoint else 0
     images: list[Image.Image] = []
@@ -275,7 +273,7 @@ def _draw(work: Work, checkpoint: SavedCheckpoint | None) -> tuple[DrawnGrid, li
     return DrawnGrid(work.cells, subject, whole, defects), files
 
 
-def _pixels(work: Work, checkpoint: SavedCheckpoint | None, step: int) -> Iterator[tuple[GridCell, np.ndarray]]:
+def _pixels(work: Work, checkpoint: Checkpoint | None, step: int) -> Iterator[tuple[GridCell, np.ndarray]]:
     def report(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         work.progress(work.done_count + done, work.total_count, f"step {step}, {note}")
 

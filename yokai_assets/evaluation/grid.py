@@ -4,14 +4,12 @@ Planning only; nothing here loads a model. The same grid goes to the base model 
 that their pictures can be compared one by one.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from upath import UPath
-
 from yokai_assets.settings.model import EvaluationSettings
 from yokai_assets.storage.layout import Layout
+from yokai_assets.training.record import Checkpoint, TrainingRecordError, finished_checkpoints
 
 TRIGGER_PLACE = "{trigger}"
 
@@ -39,14 +37,6 @@ class GridCell:
     prompt: str
     subject: str
     has_trigger: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SavedCheckpoint:
-    """A checkpoint file: training step and path."""
-
-    step: int
-    path: UPath
 
 
 def prompt_grid(settings: EvaluationSettings, trigger: str, seed: int) -> list[GridCell]:
@@ -84,17 +74,21 @@ def without_trigger(template: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def find_checkpoints(character_id: str, layout: Layout) -> list[SavedCheckpoint]:
-    """Return a character's checkpoint files in order of steps; unfinished files are left out."""
-    folder = layout.lora(character_id)
-    pattern = re.compile(rf"{re.escape(character_id)}-step(\d+)\.safetensors")
-    if not folder.exists():
-        return []
-    found = ((pattern.fullmatch(file.name), file) for file in folder.iterdir())
-    return sorted((SavedCheckpoint(int(match[1]), file) for match, file in found if match), key=lambda c: c.step)
+def find_checkpoints(character_id: str, layout: Layout) -> list[Checkpoint]:
+    """Return the checkpoints of a character's last finished training, in order of steps.
+
+    Only files that the training's record names count: others are of an unfinished or of an earlier training.
+
+    Raises:
+        EvaluationError: The record is damaged.
+    """
+    try:
+        return finished_checkpoints(layout, character_id)
+    except TrainingRecordError as error:
+        raise EvaluationError(str(error)) from error
 
 
-def select_checkpoints(checkpoints: Sequence[SavedCheckpoint], max_count: int) -> list[SavedCheckpoint]:
+def select_checkpoints(checkpoints: Sequence[Checkpoint], max_count: int) -> list[Checkpoint]:
     """Return at most `max_count` checkpoints, evenly spread, the last one always."""
     if max_count < 1:
         raise ValueError(f"max_count must be at least 1, not {max_count}")

@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,80 +17,33 @@ from upath import UPath
 
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import TrainingSettings
-from yokai_assets.storage.files import TEMPORARY_MARK, is_local, write_json, write_text
+from yokai_assets.storage.files import TEMPORARY_MARK, is_local, write_text
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training.base_model import BaseModel, open_base_model
 from yokai_assets.training.cache import TensorCache
 from yokai_assets.training.checkpoints import RunIdentity, load_state, save_state
 from yokai_assets.training.encoding import EncodedDataset, encode_dataset
 from yokai_assets.training.environment import Environment, peak_memory_bytes, reset_peak_memory
-from yokai_assets.training.export import export_lora, kohya_header
+from yokai_assets.training.export import export_lora, kohya_header, read_header
 from yokai_assets.training.images import items_of
 from yokai_assets.training.loop import TrainingLoop
+from yokai_assets.training.record import (
+    Checkpoint,
+    TrainingRecordError,
+    TrainingResult,
+    checkpoint_path,
+    read_training_record,
+    result_of,
+    training_record_path,
+    write_training_record,
+)
+from yokai_assets.training.safetensors_header import LoraFileError
 
 _LOG = logging.getLogger(__name__)
 TRAINER_VERSION = 1
 """Counts changes of the method: a state of another version is not continued."""
 LOSS_FILE = "losses.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A saved LoRA: `path` in kohya format, verified, after `step` optimizer steps."""
-
-    step: int
-    path: UPath
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a finished training made and measured.
-
-    Attributes:
-        checkpoints: In order of steps; the last one is the end of training.
-        losses: f32 [max_train_steps], loss of step 1, 2, ..., resumed steps included.
-        grad_norms: f32 [max_train_steps], gradient norm before clipping.
-        validation_losses: (step, loss) on held-out images; step 0 is the bare base model. Empty without any.
-        train_count: Images trained on.
-        held_out_count: Images of the validation loss.
-        problems: (file, reason) of images left out.
-        encoded_count: Latents and text embeddings that were not in the cache.
-        seconds: Training time over all starts, without loading and encoding.
-        images_per_second: Images trained per second since the last start; 0 if no step was left.
-        peak_memory_bytes: GPU memory allocated at most; on a CPU the process's largest resident size.
-        resumed_from_step: Step of the state that was continued; 0 for a fresh start.
-        environment: Device, threads and torch version of the last start.
-        base_fingerprint: sha256 over the base model's files.
-        dataset_fingerprint: sha256 over pixels, captions, masks and splits.
-        config_fingerprint: sha256 over the settings and the seed.
-    """
-
-    checkpoints: list[Checkpoint]
-    losses: np.ndarray
-    grad_norms: np.ndarray
-    validation_losses: list[tuple[int, float]]
-    train_count: int
-    held_out_count: int
-    problems: list[tuple[str, str]]
-    encoded_count: int
-    seconds: float
-    images_per_second: float
-    peak_memory_bytes: int
-    resumed_from_step: int
-    environment: Environment
-    base_fingerprint: str
-    dataset_fingerprint: str
-    config_fingerprint: str
-
-
-def checkpoint_path(layout: Layout, character_id: str, step: int) -> UPath:
-    """Return where the LoRA after `step` steps lies."""
-    return layout.lora(character_id) / f"{character_id}-step{step:06d}.safetensors"
-
-
-def training_record_path(layout: Layout, character_id: str) -> UPath:
-    """Return the JSON record of the last finished training: losses, speeds, fingerprints."""
-    return layout.lora(character_id) / f"{character_id}-training.json"
+_FINGERPRINTS = ("base_fingerprint", "dataset_fingerprint", "config_fingerprint")
 
 
 def train_lora(
@@ -106,7 +58,7 @@ def train_lora(
     progress: Progress = silent,
     base: BaseModel | None = None,
 ) -> TrainingResult:
-    """Train a character's LoRA, or finish an interrupted training.
+    """Train a character's LoRA, or finish an interrupted training; a finished one is not done again.
 
     A run killed at any moment and started again ends with the same bits as one that was not (CPU in fp32 with the
     same number of threads and the same torch).
@@ -139,10 +91,46 @@ def train_lora(
         settings,
         progress=_encoding_progress(progress, settings.max_train_steps),
     )
-    run = _Run(character_id, layout, settings, seed, base, encoded, header)
+    identity = RunIdentity(
+        character_id=character_id,
+        base_fingerprint=base.fingerprint,
+        dataset_fingerprint=encoded.fingerprint,
+        config=_config(settings, base, seed),
+    )
+    finished = _finished_result(layout, identity)
+    if finished is not None:
+        _LOG.info("%s: this training is finished already; its checkpoints are used.", character_id)
+        if not settings.keep_training_state:
+            _remove_folder(layout.training_state(character_id))
+        progress(settings.max_train_steps, settings.max_train_steps, "finished before")
+        return finished
+    run = _Run(identity, layout, settings, seed, base, encoded, header)
     run.start()
     run.train(progress)
     return run.finish()
+
+
+def _finished_result(layout: Layout, identity: RunIdentity) -> TrainingResult | None:
+    """Return the result of this very training, if it is finished and every checkpoint of it is there and whole."""
+    try:
+        record = read_training_record(layout, identity.character_id)
+        if record is None or identity.differences(record):
+            return None
+        result = result_of(record, layout, identity.character_id)
+    except (TrainingRecordError, KeyError, TypeError, ValueError) as error:
+        _LOG.warning("%s: its training record does not count (%s).", identity.character_id, error)
+        return None
+    for checkpoint in result.checkpoints:
+        try:
+            header = read_header(checkpoint.path)
+        except LoraFileError as error:
+            _LOG.warning("%s: trained again, because a checkpoint is gone or damaged: %s", identity.character_id, error)
+            return None
+        is_of_this_run = all(header.get(f"yokai_{name}") == getattr(result, name) for name in _FINGERPRINTS)
+        if not is_of_this_run or header.get("ss_steps") != str(checkpoint.step):
+            _LOG.warning("%s is of another training: this one is done again.", checkpoint.path)
+            return None
+    return result
 
 
 def _encoding_progress(progress: Progress, step_count: int) -> Progress:
@@ -159,7 +147,7 @@ class _Run:
 
     def __init__(
         self,
-        character_id: str,
+        identity: RunIdentity,
         layout: Layout,
         settings: TrainingSettings,
         seed: int,
@@ -167,15 +155,10 @@ class _Run:
         encoded: EncodedDataset,
         header: dict[str, str],
     ) -> None:
-        self._character_id, self._layout, self._settings = character_id, layout, settings
+        self._identity, self._character_id = identity, identity.character_id
+        self._layout, self._settings = layout, settings
         self._base, self._encoded, self._header = base, encoded, header
-        self._folder = layout.training_state(character_id)
-        self._identity = RunIdentity(
-            character_id=character_id,
-            base_fingerprint=base.fingerprint,
-            dataset_fingerprint=encoded.fingerprint,
-            config=_config(settings, base, seed),
-        )
+        self._folder = layout.training_state(self._character_id)
         self._environment = Environment.of(base.device)
         self._loop = TrainingLoop(base, encoded, settings, seed)
         self._validation: list[tuple[int, float]] = []
@@ -187,6 +170,8 @@ class _Run:
     def start(self) -> None:
         """Continue a usable state, or clear what other runs left."""
         state = load_state(self._folder, self._identity)
+        # First of all: a record vouches for files, which change from here on.
+        training_record_path(self._layout, self._character_id).unlink(missing_ok=True)
         self._remove_files(is_fresh=state is None)
         if state is None:
             _remove_folder(self._folder)
@@ -231,7 +216,7 @@ class _Run:
             dataset_fingerprint=self._identity.dataset_fingerprint,
             config_fingerprint=self._identity.config_fingerprint,
         )
-        write_json(training_record_path(self._layout, self._character_id), self._record(result))
+        write_training_record(self._layout, self._identity, self._base.name, self._base.family, result)
         if not self._settings.keep_training_state:
             _remove_folder(self._folder)
         return result
@@ -344,30 +329,6 @@ class _Run:
             json.dumps({"step": step, "loss": loss, "grad_norm": norm}) + "\n"
             for step, (loss, norm) in enumerate(rows, start=first + 1)
         ]
-
-    def _record(self, result: TrainingResult) -> dict[str, Any]:
-        return {
-            "character_id": self._character_id,
-            "base_model": self._base.name,
-            "family": self._base.family,
-            "checkpoints": [{"step": c.step, "file": c.path.name} for c in result.checkpoints],
-            "losses": [round(float(loss), 6) for loss in result.losses],
-            # An fp16 step that overflowed has no finite norm, and JSON no word for infinity.
-            "grad_norms": [round(float(norm), 6) if np.isfinite(norm) else None for norm in result.grad_norms],
-            "validation_losses": result.validation_losses,
-            "train_count": result.train_count,
-            "held_out_count": result.held_out_count,
-            "problems": result.problems,
-            "seconds": result.seconds,
-            "images_per_second": result.images_per_second,
-            "peak_memory_bytes": result.peak_memory_bytes,
-            "resumed_from_step": result.resumed_from_step,
-            "environment": result.environment.to_json(),
-            "base_fingerprint": result.base_fingerprint,
-            "dataset_fingerprint": result.dataset_fingerprint,
-            "config_fingerprint": result.config_fingerprint,
-            "config": self._identity.config,
-        }
 
 
 def _config(settings: TrainingSettings, base: BaseModel, seed: int) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from upath import UPath
 
 from yokai_assets.settings import Settings
 from yokai_assets.settings.model import EvaluationSettings, TrainingSettings
+from yokai_assets.storage.files import write_json
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import CHARACTERS, DATASET, EMBEDDINGS, MEMBERS
+from yokai_assets.training.record import checkpoint_path, training_record_path
 
 SIDE_PX = 48
 FINGERPRINT = "colour-and-shape"
@@ -134,15 +136,21 @@ class World:
         )
         self.layout = Layout(UPath(root), "test")
         self.calls: list[list[tuple[str, int]]] = []
+        self.steps: list[int] = []
         self.training_pictures: list[Image.Image] = []
         self.dataset = self._write_dataset(train_count, held_out_count)
         self.characters, self.embeddings, self.members = self._registry()
 
     def checkpoint(self, step: int, learnt: str, weights: bytes | None = None) -> UPath:
-        """Write a checkpoint that draws as `learnt` says: a character id, `noise`, `copies`, `black`."""
+        """Write a checkpoint of a finished training that draws as `learnt` says.
+
+        That is a character id, `noise`, `copies`, `black` or `not a number`.
+        """
         path = self.layout.lora("cluster_000") / f"cluster_000-step{step:06d}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_safetensors(path, {"learnt": learnt, "ss_steps": str(step)}, weights or step.to_bytes(8, "little"))
+        self.steps = sorted({*self.steps, step})
+        write_record(self.layout, "cluster_000", self.steps)
         return path
 
     def arguments(self) -> tuple[Any, ...]:
@@ -222,6 +230,12 @@ class World:
             for name, vector in vectors.items()
         )
         return CHARACTERS.from_rows(characters), embeddings, MEMBERS.empty()
+
+
+def write_record(layout: Layout, character_id: str, steps: list[int]) -> None:
+    """Write the part of a training record that names the checkpoints of a finished training."""
+    named = [{"step": step, "file": checkpoint_path(layout, character_id, step).name} for step in steps]
+    write_json(training_record_path(layout, character_id), {"checkpoints": named})
 
 
 def write_safetensors(path: UPath | Path, metadata: dict[str, str], weights: bytes) -> None:

@@ -158,7 +158,7 @@ def test_a_failed_evaluation_leaves_the_old_one(world: World):
 
 def test_what_is_missing_is_named_with_its_remedy(world: World):
     """Protects the messages of the three things that can be missing."""
-    with pytest.raises(EvaluationError, match=r"no checkpoint .* lora_model"):
+    with pytest.raises(EvaluationError, match=r"no finished training .* lora_model"):
         evaluate_character(*world.arguments(), **world.parts())
     world.checkpoint(100, "cluster_000")
     parts = world.parts()

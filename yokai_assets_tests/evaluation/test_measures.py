@@ -1,5 +1,7 @@
 """Measures, score and grid: values that can be worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from upath import UPath
@@ -7,9 +9,11 @@ from upath import UPath
 from yokai_assets.evaluation import choose_checkpoint, find_checkpoints, measures, score_checkpoint, select_checkpoints
 from yokai_assets.evaluation.choice import Judgement
 from yokai_assets.evaluation.drawing import draw_grid, picture_defect
-from yokai_assets.evaluation.grid import EvaluationError, SavedCheckpoint, prompt_grid, without_trigger
+from yokai_assets.evaluation.grid import EvaluationError, prompt_grid, without_trigger
 from yokai_assets.settings.model import EvaluationSettings
 from yokai_assets.storage.layout import Layout
+from yokai_assets.training.record import training_record_path
+from yokai_assets_tests.evaluation.fakes import write_record
 
 
 def unit(*rows: tuple[float, ...]) -> np.ndarray:
@@ -138,12 +142,26 @@ def test_checkpoints_are_spread_evenly_with_the_last_one(tmp_path):
         ".cluster_007-step000150.safetensors.partial-1",
     ):
         (folder / name).write_bytes(b"")
+    write_record(layout, "cluster_007", list(range(100, 1100, 100)))
     found = find_checkpoints("cluster_007", layout)
     assert [c.step for c in found] == list(range(100, 1100, 100))
     assert [c.step for c in select_checkpoints(found, 4)] == [300, 500, 800, 1000]
     assert [c.step for c in select_checkpoints(found, 1)] == [1000]
     assert select_checkpoints(found[:3], 4) == found[:3]
-    assert isinstance(found[0], SavedCheckpoint)
+
+
+def test_only_checkpoints_of_the_finished_training_count(tmp_path: Path):
+    """Protects the choice: a file of an earlier, longer training, or of one that is going on, is never judged."""
+    layout = Layout(UPath(tmp_path), "s")
+    layout.lora("cluster_007").mkdir(parents=True)
+    for step in (200, 400, 800):
+        (layout.lora("cluster_007") / f"cluster_007-step{step:06d}.safetensors").write_bytes(b"")
+    assert find_checkpoints("cluster_007", layout) == []
+    write_record(layout, "cluster_007", [200, 400, 600])
+    assert [checkpoint.step for checkpoint in find_checkpoints("cluster_007", layout)] == [200, 400]
+    training_record_path(layout, "cluster_007").write_text("{")
+    with pytest.raises(EvaluationError, match=r"cluster_007-training\.json.*lora_model again"):
+        find_checkpoints("cluster_007", layout)
 
 
 def test_prompts_keep_other_braces_and_subjects_lose_the_trigger():

@@ -69,7 +69,12 @@ def kill_writing_lora() -> None:
 
 def kill_after_training() -> None:
     """Die with everything saved and nothing tidied up."""
-    trainer.write_json = lambda *args: die()
+    trainer.write_training_record = lambda *args: die()
+
+
+def kill_tidying_up() -> None:
+    """Die with the record written and the state still there."""
+    trainer._remove_folder = lambda *args: die()
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
@@ -81,6 +86,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "writing a LoRA": kill_writing_lora,
     "writing the last state": kill_writing_state,
     "after training": kill_after_training,
+    "tidying up": kill_tidying_up,
     "never": lambda: None,
 }
 
@@ -100,6 +106,7 @@ def run(base: str, root: str, moment: str, answer: str) -> None:
                 "grad_norms": result.grad_norms.tolist(),
                 "validation": result.validation_losses,
                 "resumed_from_step": result.resumed_from_step,
+                "was_finished": result.was_finished,
             }
         )
     )

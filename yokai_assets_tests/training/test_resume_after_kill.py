@@ -44,7 +44,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(base_folder: Path, tm
     code, resumed = start(base_folder, tmp_path / "killed", "never")
     assert code == 0
     assert resumed is not None
+    # All was saved before "after training", and the record says so since "tidying up".
     assert resumed.pop("resumed_from_step") == 6
+    assert (resumed.pop("was_finished"), undisturbed.pop("was_finished")) == (True, False)
     assert undisturbed.pop("resumed_from_step") == 0
     assert resumed == undisturbed
     assert len(undisturbed["losses"]) == 6

@@ -13,7 +13,8 @@ from yokai_assets.training import trainer
 from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.export import read_header
 from yokai_assets.training.loop import TargetModulesError, TrainingDivergedError, TrainingLoop
-from yokai_assets.training.trainer import TrainingResult, train_lora, training_record_path
+from yokai_assets.training.record import TrainingResult, finished_checkpoints, training_record_path
+from yokai_assets.training.trainer import train_lora
 from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_settings
 
 
@@ -78,6 +79,73 @@ def test_the_same_inputs_give_the_same_lora(base: BaseModel, layout: Layout, tmp
     other = train(base, make_layout(tmp_path / "other")).checkpoints[-1].path.read_bytes()
     assert one == other
     assert train(base, layout, seed=1).checkpoints[-1].path.read_bytes() != one
+
+
+def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_step(self: TrainingLoop) -> None:
+        pytest.fail("a step was trained")
+
+    monkeypatch.setattr(TrainingLoop, "train_step", train_step)
+
+
+def test_a_finished_training_is_not_done_again(
+    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that is executed again after everything was saved costs no hours and gives the same result."""
+    first = train(base, layout)
+    files = {checkpoint.path.name: checkpoint.path.read_bytes() for checkpoint in first.checkpoints}
+    with monkeypatch.context() as patch:
+        refuse_to_train(patch)
+        again = train(base, layout)
+    assert (first.was_finished, again.was_finished) == (False, True)
+    assert {checkpoint.path.name: checkpoint.path.read_bytes() for checkpoint in again.checkpoints} == files
+    for name in ("losses", "grad_norms"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    assert again.validation_losses == first.validation_losses
+    assert again.environment == first.environment
+    assert not layout.training_state(CHARACTER).exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "swapped", "record"])
+def test_a_finished_training_without_its_files_is_done_again(base: BaseModel, layout: Layout, damage: str) -> None:
+    """A record is believed only with every checkpoint that it names there and whole."""
+    first = train(base, layout)
+    path = first.checkpoints[0].path
+    before = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "torn":
+        path.write_bytes(before[:-8])
+    elif damage == "swapped":
+        path.write_bytes(first.checkpoints[1].path.read_bytes())
+    else:
+        training_record_path(layout, CHARACTER).write_text('{"checkpoints": []}')
+    again = train(base, layout)
+    assert not again.was_finished
+    assert path.read_bytes() == before
+
+
+def test_a_fresh_start_takes_back_the_old_record_first(
+    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed halfway, a new training leaves no record that vouches for files of two trainings."""
+    train(base, layout, save_every_n_steps=2)
+    with monkeypatch.context() as patch:
+
+        def stop(self: Any, is_fresh: bool) -> None:
+            assert is_fresh
+            raise StoppedError
+
+        patch.setattr(trainer._Run, "_remove_files", stop)
+        with pytest.raises(StoppedError):
+            train(base, layout, learning_rate=2e-2)
+    assert finished_checkpoints(layout, CHARACTER) == []
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        stop_after_first_save(patch)
+        train(base, layout, learning_rate=2e-2)
+    assert finished_checkpoints(layout, CHARACTER) == []
+    finished = train(base, layout, learning_rate=2e-2)
+    assert [c.step for c in finished_checkpoints(layout, CHARACTER)] == [c.step for c in finished.checkpoints] == [3, 6]
 
 
 def test_an_interrupted_training_is_continued(
