@@ -13,6 +13,7 @@ from PIL import Image
 
 from yokai_assets.datasets import load_training_image
 from yokai_assets.embedding.instances import neutral_ground
+from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.storage.layout import Layout
 
 _MASK_LEVEL = 128
@@ -83,7 +84,7 @@ def read_real_images(
             image, mask = load_training_image(layout, row)
             if mask.size != image.size:
                 raise ValueError(f"its mask is {mask.size}, the image {image.size} px")
-        except (OSError, ValueError) as error:
+        except IMAGE_ERRORS as error:
             real.problems.append(f"{row['image']}: {error}")
             continue
         real.instance_ids.append(row["instance_id"])

@@ -17,6 +17,7 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
+from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.previews import contact_sheet
 from yokai_assets.publishing.card import model_card
 from yokai_assets.publishing.sidecar import PublicationRecord, merge_sidecar, read_sidecar, sd_version
@@ -344,7 +345,7 @@ def _best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image:
                 image = Image.open(file)
                 image.load()
                 return image
-        except (OSError, ValueError):
+        except IMAGE_ERRORS:
             continue
     return contact_sheet([], columns=1, tile_px=_THUMBNAIL_PX)
 

@@ -5,6 +5,7 @@ production code on real files.
 """
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,3 +251,13 @@ def write_safetensors(path: UPath | Path, metadata: dict[str, str], weights: byt
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def broken_png() -> bytes:
+    """Return a PNG whose second data chunk has no valid name: Pillow opens it, and fails with a `SyntaxError`."""
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    data = buffer.getvalue()
+    second = data.index(b"IDAT", data.index(b"IDAT") + 4)
+    return data[:second] + b"\0\0\0\0" + data[second + 4 :]

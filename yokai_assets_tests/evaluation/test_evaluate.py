@@ -9,7 +9,7 @@ from PIL import Image
 
 from yokai_assets.evaluation import EvaluationError, evaluate_character, load_evaluation
 from yokai_assets.tables import EVALUATIONS, TableError
-from yokai_assets_tests.evaluation.fakes import World
+from yokai_assets_tests.evaluation.fakes import World, broken_png
 
 
 def test_a_lora_of_the_character_beats_the_base_model_and_is_recognised(world: World):
@@ -126,10 +126,11 @@ def test_one_damaged_checkpoint_does_not_stop_the_others(world: World):
     assert any("cluster_000-step000200.safetensors" in note for note in record.notes)
 
 
-def test_an_unreadable_dataset_image_is_left_out_and_said(world: World):
+@pytest.mark.parametrize("content", [b"no image", broken_png()], ids=["no image", "broken PNG"])
+def test_an_unreadable_dataset_image_is_left_out_and_said(world: World, content: bytes):
     """Protects the evaluation from one bad image."""
     world.checkpoint(100, "cluster_000")
-    world.layout.absolute(world.dataset["image"][0]).write_bytes(b"no image")
+    world.layout.absolute(world.dataset["image"][0]).write_bytes(content)
     record = evaluate_character(*world.arguments(), **world.parts()).record
     assert record.training_count == 11
     assert any("1 dataset image(s) could not be read" in note for note in record.notes)

@@ -12,7 +12,7 @@ from PIL import Image
 from yokai_assets.evaluation import EvaluationRecord, evaluate_character
 from yokai_assets.publishing import LoraFileError, publish_lora, read_sidecar
 from yokai_assets.training.safetensors_header import copy_with_metadata, data_sha256, read_header, tensors_sha256
-from yokai_assets_tests.evaluation.fakes import World, write_safetensors
+from yokai_assets_tests.evaluation.fakes import World, broken_png, write_safetensors
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -214,8 +214,9 @@ def test_metadata_may_hold_any_text_and_weights_stay_the_same(tmp_path: Path):
 def test_without_a_sound_picture_there_is_still_a_preview(world: World):
     """Protects interfaces that show the preview: it exists even when every picture is broken or gone."""
     record = evaluate(world)
-    for picture in record.pictures:
-        (world.layout.lora_tests("cluster_000") / picture.file).unlink()
+    for number, picture in enumerate(record.pictures):
+        path = world.layout.lora_tests("cluster_000") / picture.file
+        path.write_bytes(broken_png()) if number % 2 else path.unlink()
     published = publish_lora("cluster_000", record, world.layout)
     with Image.open(str(published.preview)) as preview:
         assert preview.width >= 256
