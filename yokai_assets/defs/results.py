@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 from PIL import Image
+from upath import UPath
 
 from yokai_assets.model_identity import ModelKind, model_identity
 from yokai_assets.settings import Settings
@@ -74,10 +75,14 @@ def table_version(frame: pl.DataFrame, without: tuple[str, ...] = ()) -> str:
     return hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
 
 
-def picture(image: Image.Image, alt: str) -> dg.MarkdownMetadataValue:
-    """Return an image as metadata: a WebP of at most 60 kB inside Markdown."""
+def picture(image: Image.Image | UPath, alt: str) -> dg.MarkdownMetadataValue:
+    """Return an image, or a file of one on any store, as metadata: a WebP of at most 60 kB inside Markdown."""
     from yokai_assets.previews import encode_preview, markdown_image
 
+    if not isinstance(image, Image.Image):
+        with image.open("rb") as file:
+            image = Image.open(file)
+            image.load()
     return dg.MetadataValue.md(markdown_image(encode_preview(image), alt))
 
 

@@ -3,7 +3,7 @@
 Any number of processes may write at once, each its own partition's file. DuckDB is `storage.database`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 from upath import UPath
@@ -72,6 +72,44 @@ def read_partitions(
     kept = [frame.filter(where) if where is not None else frame for frame in frames]
     filled = [frame for frame in kept if frame.height]
     return pl.concat(filled) if filled else spec.empty()
+
+
+def read_columns(
+    spec: TableSpec,
+    folder: UPath,
+    columns: Sequence[str],
+    partitions: Iterable[str] | None = None,
+    *,
+    where: pl.Expr | None = None,
+    skip_damaged: bool = False,
+) -> pl.DataFrame:
+    """Read some columns of some partitions: what is not asked for is not decoded.
+
+    Args:
+        spec: The table.
+        folder: Folder of the partition files.
+        columns: Names of columns.
+        partitions: Keys, unset: all there are.
+        where: Rows to keep; it may look at `columns` only.
+        skip_damaged: Leave files out that cannot be read.
+
+    Raises:
+        TableError: A file is damaged, or lacks a column; the message says how to make it again.
+    """
+    files = table_files(folder)
+    wanted = files if partitions is None else {key: files[key] for key in sorted(set(partitions)) if key in files}
+    schema = {name: spec.schema[name] for name in columns}
+    frames = [pl.DataFrame(schema=schema)]
+    for file in wanted.values():
+        try:
+            frame = pl.read_parquet(str(file) if is_local(file) else file.read_bytes(), columns=list(columns))
+            frames.append((frame.filter(where) if where is not None else frame).cast(schema))  # pyright: ignore[reportArgumentType]
+        except (pl.exceptions.PolarsError, OSError) as error:
+            if not skip_damaged:
+                raise TableError(
+                    f"{file}: cannot be read as table `{spec.name}` ({error}). Materialize its partition again."
+                ) from error
+    return pl.concat(frames)
 
 
 def files_fingerprint(tables: Mapping[str, Mapping[str, UPath]]) -> str:

@@ -6,7 +6,14 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from yokai_assets.storage.parquet import files_fingerprint, read_partitions, read_table, table_files, write_table
+from yokai_assets.storage.parquet import (
+    files_fingerprint,
+    read_columns,
+    read_partitions,
+    read_table,
+    table_files,
+    write_table,
+)
 from yokai_assets.tables import CLUSTERS, TableError
 
 
@@ -60,6 +67,22 @@ def test_partitions_are_read_as_one(tmp_path):
         write_table(CLUSTERS, rows(episode, count), folder / f"{episode}.parquet")
     found = read_partitions(CLUSTERS, folder, ["e1", "e2", "e3", "e9"], where=pl.col("cluster_label") > 0)
     assert found["instance_id"].to_list() == ["e1/000001/0", "e3/000001/0", "e3/000002/0"]
+
+
+def test_columns_are_read_without_the_rest(tmp_path):
+    """The planner reads two columns of half a million rows; a damaged file is named, or passed over where asked."""
+    folder = UPath(tmp_path)
+    for episode, count in (("e1", 2), ("e2", 0), ("e3", 3)):
+        write_table(CLUSTERS, rows(episode, count), folder / f"{episode}.parquet")
+    columns = ["instance_id", "cluster_label"]
+    found = read_columns(CLUSTERS, folder, columns, ["e1", "e2", "e3"], where=pl.col("cluster_label") > 0)
+    assert found.columns == columns
+    assert found["instance_id"].to_list() == ["e1/000001/0", "e3/000001/0", "e3/000002/0"]
+    (folder / "e1.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(TableError, match=r"e1\.parquet"):
+        read_columns(CLUSTERS, folder, columns)
+    assert read_columns(CLUSTERS, folder, columns, skip_damaged=True).height == 3
+    assert read_columns(CLUSTERS, folder, columns, ["e9"]).schema == {c: CLUSTERS.schema[c] for c in columns}
 
 
 def test_keys_with_dots_are_whole_keys(tmp_path):

@@ -2,20 +2,19 @@
 
 import dagster as dg
 import polars as pl
-from PIL import Image
 from upath import UPath
 
 from yokai_assets.analysis import load_vocabulary, profile_character, read_profile, write_profile
 from yokai_assets.analysis.writing import profile_markdown
 from yokai_assets.captioning import caption_members
 from yokai_assets.datasets import build_dataset
-from yokai_assets.defs.characters.inputs import frames_of, load_registry, rows_of
+from yokai_assets.defs.characters.inputs import frames_of, instances_of, load_registry, rows_of, with_pixels
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.previews.stages import files_sheet
-from yokai_assets.registry import member_fingerprint
+from yokai_assets.registry import Registry, member_fingerprint
 from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 
 
@@ -23,14 +22,16 @@ from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 def character_members(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """The instances that belong to the character.
 
-    Thin on purpose: its data version is a hash of the member ids, so a new clustering that leaves the character as
-    it was makes nothing after it stale.
+    Thin on purpose: its data version is a hash of the members' ids and pixels, so a new clustering that leaves the
+    character as it was makes nothing after it stale.
     """
     chosen, layout = settings.load(), settings.layout
     registry = load_registry(layout)
     members = registry.members.filter(pl.col("character_id") == context.partition_key).sort("instance_id")
+    if members.is_empty():
+        raise dg.Failure(_why_no_members(registry, context.partition_key), allow_retries=False)
     typical = members.sort("centroid_cosine", descending=True).head(24)
-    cutouts = typical.join(rows_of(typical, layout).instances, on="instance_id", maintain_order="left")["cutout"]
+    cutouts = typical.join(instances_of(typical, layout), on="instance_id", maintain_order="left")["cutout"]
     sheet = files_sheet(layout, cutouts.to_list())
     metadata = {
         "member_count": members.height,
@@ -38,7 +39,18 @@ def character_members(context: dg.AssetExecutionContext, settings: SettingsResou
         "registry_version": registry.version,
         **({"contact_sheet": picture(sheet, context.partition_key)} if sheet else {}),
     }
-    return made("character_members", chosen, value=members, version=member_fingerprint(members), metadata=metadata)
+    version = member_fingerprint(with_pixels(members, layout))
+    return made("character_members", chosen, value=members, version=version, metadata=metadata)
+
+
+def _why_no_members(registry: Registry, character: str) -> str:
+    known = registry.characters.filter(pl.col("character_id") == character)
+    if known.is_empty():
+        return f"{character}: the registry knows no such character. Its characters are in `character_registry`."
+    return (
+        f"{character} is {known['state'][0]}: the newest clustering does not find it, so it has no members. What was "
+        "made for it before is still there. It comes back under the same id if a later clustering finds it again."
+    )
 
 
 @dg.asset(partitions_def=CHARACTERS)
@@ -47,20 +59,21 @@ def character_profile(
 ) -> dg.MaterializeResult:
     """What the character looks like and where it appears: attributes, palette, sizes, screen time, company."""
     chosen, layout = settings.load(), settings.layout
-    rows = rows_of(character_members, layout)
+    model = open_image_text_model(chosen.embedding, settings.device())
+    rows = rows_of(character_members, layout, model.fingerprint)
     with timed() as watch:
         profile = profile_character(
-            context.partition_key, load_registry(layout).members, rows.instances, rows.embeddings, layout,
-            open_image_text_model(chosen.embedding, settings.device()),
+            context.partition_key, load_registry(layout).members, rows.instances, rows.embeddings, layout, model,
             load_vocabulary(chosen.analysis.vocabulary), chosen.analysis, chosen.seed,
         )  # fmt: skip
     folder = write_profile(profile, layout)
     metadata = {
         "profile": dg.MetadataValue.path(str(folder)),
         "description": dg.MetadataValue.md(profile_markdown(profile)),
-        "summary": picture(Image.open(folder / "summary.webp"), context.partition_key),
+        "summary": picture(folder / "summary.webp", context.partition_key),
         "frame_count": profile.screen_time_frames,
         "told_attribute_count": profile.told_attribute_count,
+        **rows.told(context),
         "seconds": watch.seconds,
     }
     return made(
@@ -75,16 +88,18 @@ def captions(
     """A caption for every member: the trigger word, then what varies; constant traits are left to the trigger."""
     chosen, layout = settings.load(), settings.layout
     profile = read_profile(layout, context.partition_key)
+    model = open_image_text_model(chosen.embedding, settings.device())
+    rows = rows_of(character_members, layout, model.fingerprint)
     with timed() as watch:
         table = caption_members(
-            profile, character_members, rows_of(character_members, layout).embeddings,
-            open_image_text_model(chosen.embedding, settings.device()),
+            profile, character_members, rows.embeddings, model,
             load_vocabulary(chosen.analysis.vocabulary), chosen.captions, chosen.series, layout=layout,
         )  # fmt: skip
     metadata = {
         "caption_count": table.height,
         "trigger": table["trigger"][0] if table.height else "",
         "tags_mean": float(table["tags"].list.len().mean() or 0),  # type: ignore[arg-type]
+        **rows.told(context),
         "examples": records(table.select("caption").unique(maintain_order=True), limit=8),
         "seconds": watch.seconds,
     }
@@ -119,6 +134,7 @@ def training_dataset(
         "dropped": dg.MetadataValue.json(result.dropped),
         "dropped_count": sum(result.dropped.values()),
         "notes": dg.MetadataValue.json(list(result.notes)),
+        **rows.told(context),
         "folder": dg.MetadataValue.path(str(result.folder)),
         "dataset_bytes": folder_bytes(result.folder),
         "seconds": watch.seconds,

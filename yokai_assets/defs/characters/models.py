@@ -4,10 +4,10 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from PIL import Image
+from PIL.Image import Image
 from pydantic import Field
 
-from yokai_assets.defs.characters.inputs import load_registry
+from yokai_assets.defs.characters.inputs import load_registry, yardstick_vectors
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
@@ -18,9 +18,8 @@ from yokai_assets.previews import line_chart
 from yokai_assets.publishing import publish_lora
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.settings import Settings
-from yokai_assets.storage.parquet import read_partitions
-from yokai_assets.tables import EMBEDDINGS
 from yokai_assets.training.export import read_header
+from yokai_assets.training.record import TrainingResult
 from yokai_assets.training.trainer import train_lora
 
 
@@ -89,13 +88,14 @@ def lora_evaluation(
 ) -> dg.MaterializeResult:
     """Pictures drawn with every checkpoint and with the base model, held against held-out images; one is chosen."""
     chosen, layout, device = settings.load(), settings.layout, settings.device()
-    registry = load_registry(layout)
+    registry, model = load_registry(layout), open_image_text_model(chosen.embedding, device)
+    character = context.partition_key
+    vectors = yardstick_vectors(registry, character_members, character, layout, model.fingerprint)
     with timed() as watch:
         result = evaluate_character(
-            context.partition_key, training_dataset, registry.characters, _vectors(registry, character_members, layout),
+            character, training_dataset, registry.characters, vectors,
             character_members, captions["trigger"][0], layout, chosen, device,
-            model=open_image_text_model(chosen.embedding, device),
-            matte=open_matte(chosen.segmentation, device), progress=progress.of(context),
+            model=model, matte=open_matte(chosen.segmentation, device), progress=progress.of(context),
         )  # fmt: skip
     best = result.table.filter(pl.col("is_chosen")).to_dicts()[0]
     metadata = {
@@ -107,7 +107,7 @@ def lora_evaluation(
         "base_resemblance": result.table.filter(pl.col("step") == 0)["resemblance"][0],
         "scores": records(result.table.drop("character_id", "checkpoint")),
         "pictures": dg.MetadataValue.path(str(layout.lora_tests(context.partition_key))),
-        "sample_grid": picture(Image.open(result.comparison), "base, LoRA, real"),
+        "sample_grid": picture(result.comparison, "base, LoRA, real"),
         "seconds": watch.seconds,
     }
     return made("lora_evaluation", chosen, value=result.table, metadata=metadata)
@@ -127,7 +127,7 @@ def published_lora(context: dg.AssetExecutionContext, settings: SettingsResource
         "lora_bytes": published.size_bytes,
         "previous": str(published.previous or ""),
         "model_card": dg.MetadataValue.path(str(published.card)),
-        "thumbnail": picture(Image.open(published.preview), character),
+        "thumbnail": picture(published.preview, character),
     }
     return made("published_lora", chosen, version=published.tensors_sha256[:32], metadata=metadata)
 
@@ -144,18 +144,11 @@ def _lineage(context: dg.AssetExecutionContext) -> dict[str, str]:
     return versions
 
 
-def _vectors(registry: Any, members: pl.DataFrame, layout: Any) -> pl.DataFrame:
-    """Return vectors of this character's members and of every character's exemplars."""
-    wanted = set(members["instance_id"]) | set(registry.characters["exemplars"].explode().drop_nulls())
-    episodes = {instance_id.split("/", 1)[0] for instance_id in wanted}
-    is_wanted = pl.col("instance_id").is_in(pl.Series(sorted(wanted)).implode())
-    return read_partitions(EMBEDDINGS, layout.tables / "embeddings", episodes, where=is_wanted)
-
-
-def _loss_curve(result: Any):
-    series = {"train": (range(1, len(result.losses) + 1), result.losses)}
+def _loss_curve(result: TrainingResult) -> Image:
+    series: dict[str, tuple[Any, Any]] = {"train": (range(1, len(result.losses) + 1), result.losses)}
     if result.validation_losses:
-        series["held out"] = tuple(zip(*result.validation_losses, strict=True))
+        steps, losses = zip(*result.validation_losses, strict=True)
+        series["held out"] = (steps, losses)
     return line_chart(series, title="loss", x_label="step", y_label="weighted MSE")
 
 

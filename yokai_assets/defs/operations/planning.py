@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from yokai_assets.defs.characters.inputs import with_pixels
 from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import report_fingerprint
@@ -87,7 +88,8 @@ class Planner:
         registry = RegistryStore(self._layout.registry).load()
         if registry is None:
             return
-        by_character = registry.members.partition_by("character_id", as_dict=True)
+        seen = with_pixels(registry.members, self._layout, skip_damaged=True)  # the step itself names a damaged file
+        by_character = seen.partition_by("character_id", as_dict=True)
         for key in keys:
             members = by_character.get((key,))
             if members is not None:

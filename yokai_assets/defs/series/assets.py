@@ -15,7 +15,7 @@ from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.registry import RegistryStore, update_registry
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import files_fingerprint, read_partitions, table_files
+from yokai_assets.storage.parquet import files_fingerprint, read_columns, table_files
 from yokai_assets.storage.vectors import embeddings_version, read_vectors
 from yokai_assets.tables import INSTANCES
 
@@ -43,18 +43,22 @@ def index_fingerprint(layout: Layout) -> str:
     ],
     pool=DUCKDB_POOL,
 )
-def embedding_index(settings: SettingsResource) -> dg.MaterializeResult:
+def embedding_index(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """Frames, instances and vectors of all episodes in one DuckDB file, for SQL and for the clustering.
 
     Only changed episodes are written: into a copy that then takes the published file's name, so readers neither wait
-    nor make it wait. Missing or failed episodes are simply not in it.
+    nor make it wait. Missing or failed episodes are simply not in it. While episodes are embedded anew with another
+    model, the vectors of the model that most vectors have are in it, and the others are named as left out.
     """
     chosen, layout = settings.load(), settings.layout
     sources = indexed_files(layout)
     fingerprint = files_fingerprint(sources)
     report = publish(layout.database, sources)
+    for problem in report.problems:
+        context.log.warning(f"{problem.table}/{problem.partition} left out: {problem.reason}. {problem.remedy}")
     metadata = {
         "episode_count": len(sources["embeddings"]),
+        "left_out_count": len(report.problems),
         "partitions_written": len(report.changed),
         "partitions_removed": len(report.removed),
         "partitions_unchanged": report.unchanged,
@@ -139,8 +143,10 @@ def _cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, li
     """Return group -> cut-outs, largest group first, reading only the episodes that are needed."""
     top = rows.group_by(column, maintain_order=True).head(8)
     sizes = rows.group_by(column).len().sort("len", descending=True)
-    instances = read_partitions(INSTANCES, layout.tables / "character_layers", top["episode"].unique().to_list())
-    named = top.join(instances.select("instance_id", "cutout"), on="instance_id", how="inner", maintain_order="left")
+    folder, episodes = layout.tables / "character_layers", top["episode"].unique().to_list()
+    is_shown = pl.col("instance_id").is_in(top["instance_id"].implode())
+    instances = read_columns(INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_shown)
+    named = top.join(instances, on="instance_id", how="inner", maintain_order="left")
     return {str(key): named.filter(pl.col(column) == key)["cutout"].to_list() for key in sizes[column]}
 
 
