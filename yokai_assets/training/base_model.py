@@ -19,6 +19,12 @@ from upath import UPath
 
 from yokai_assets.storage.files import sha256_of_parts
 from yokai_assets.training.fingerprints import file_fingerprint, folder_fingerprint
+from yokai_assets.training.prediction import (
+    UnsupportedScheduleError,
+    VelocityPrediction,
+    predicting_velocity,
+    velocity_prediction,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +102,11 @@ class BaseModel:
     def prediction_type(self) -> str:
         """`epsilon`, `v_prediction` or `sample`, as the scheduler's config says."""
         return str(self.pipeline.scheduler.config.get("prediction_type", "epsilon"))
+
+    @property
+    def has_zero_terminal_snr(self) -> bool:
+        """Whether the noise schedule ends in pure noise, as the scheduler's config says."""
+        return bool(self.pipeline.scheduler.config.get("rescale_betas_zero_snr", False))
 
     def noise_scheduler(self) -> "DDPMScheduler":
         """Return the training noise schedule: the base's own betas, prediction type and terminal SNR."""
@@ -181,12 +192,14 @@ def open_base_model(
     source = _locate(base_model)
     memory = None if cache is None else cache / "fingerprints"
     family = _family_of_file(source) if source.is_file() else _family_of_folder(source)
+    velocity = _velocity_of_file(source) if source.is_file() else None
     pipeline = _load_pipeline(source, family, precision)
+    if velocity is not None:
+        pipeline.scheduler = predicting_velocity(pipeline.scheduler, velocity)
     if family == "sd15" and getattr(pipeline.text_encoder.config, "hidden_size", 0) == 1024:
         raise BaseModelError(f"{base_model}: Stable Diffusion 2.x is not supported. Choose a 1.x or an SDXL base.")
     fingerprints = _fingerprints(source, memory)
-    _LOG.info("base model %s: %s, %s prediction", base_model, family, pipeline.scheduler.config.get("prediction_type"))
-    return BaseModel(
+    opened = BaseModel(
         name=base_model,
         family=family,
         device=device,
@@ -196,6 +209,9 @@ def open_base_model(
         text_fingerprint=fingerprints[1],
         pipeline=pipeline,
     )
+    snr = " with zero terminal SNR" if opened.has_zero_terminal_snr else ""
+    _LOG.info("base model %s: %s, prediction type %s%s", base_model, family, opened.prediction_type, snr)
+    return opened
 
 
 def _torch_dtype(precision: Precision) -> "torch.dtype":
@@ -259,21 +275,35 @@ def _family_of_file(path: Path) -> Family:
             f"{path}: only .safetensors checkpoints are read (a {path.suffix or 'suffix-less'} file may run code "
             "when it is loaded). Convert it to safetensors first."
         )
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            if any(name.startswith("conditioner.embedders.1.") for name in names):
-                return "sdxl"
-            if any(name.startswith("cond_stage_model.transformer.") for name in names):
-                return "sd15"
-    except (SafetensorError, OSError) as error:
-        raise BaseModelError(f"{path}: damaged or unfinished download ({error}). Download it again.") from error
+    names, _ = _names_and_metadata(path)
+    if any(name.startswith("conditioner.embedders.1.") for name in names):
+        return "sdxl"
+    if any(name.startswith("cond_stage_model.transformer.") for name in names):
+        return "sd15"
+    if any(name.startswith("cond_stage_model.model.") for name in names):
+        raise BaseModelError(f"{path}: Stable Diffusion 2.x is not supported. Choose a 1.x or an SDXL base.")
     raise BaseModelError(
         f"{path}: neither a Stable Diffusion 1.x nor an SDXL checkpoint (no text encoder of either). Is it a LoRA, "
         "a VAE, or of another family? Choose a full checkpoint."
     )
+
+
+def _velocity_of_file(path: Path) -> VelocityPrediction | None:
+    try:
+        return velocity_prediction(*_names_and_metadata(path))
+    except UnsupportedScheduleError as error:
+        raise BaseModelError(f"{path}: {error}. Choose another Stable Diffusion 1.x or SDXL base.") from error
+
+
+def _names_and_metadata(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the names of a safetensors file's tensors, and its metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys()), dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise BaseModelError(f"{path}: damaged or unfinished download ({error}). Download it again.") from error
 
 
 def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:

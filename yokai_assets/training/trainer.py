@@ -270,6 +270,7 @@ class _Run:
             "ss_total_batch_size": str(settings.train_batch_size),
             "ss_learning_rate": str(settings.learning_rate),
             "ss_lr_scheduler": settings.lr_scheduler,
+            "ss_zero_terminal_snr": str(self._base.has_zero_terminal_snr),
             "ss_seed": str(self._identity.config["seed"]),
             "yokai_base_fingerprint": self._identity.base_fingerprint,
             "yokai_dataset_fingerprint": self._identity.dataset_fingerprint,
@@ -334,7 +335,13 @@ class _Run:
 def _config(settings: TrainingSettings, base: BaseModel, seed: int) -> dict[str, Any]:
     """Return what of the settings changes the result; the base model counts by content, not by name."""
     config = settings.model_dump(mode="json", exclude={"keep_training_state", "base_model", "mixed_precision"})
-    return config | {"seed": seed, "precision": base.precision, "trainer_version": TRAINER_VERSION}
+    return config | {
+        "seed": seed,
+        "precision": base.precision,
+        "prediction_type": base.prediction_type,
+        "has_zero_terminal_snr": base.has_zero_terminal_snr,
+        "trainer_version": TRAINER_VERSION,
+    }
 
 
 def _remove_folder(folder: UPath) -> None:

@@ -2,10 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 _UNET_PLACES = {
     "time_embedding.linear_1": "time_embed.0",
@@ -52,11 +49,17 @@ _VAE_PATTERNS = (
 )
 
 
-def write_single_file(pipeline: Any, path: Path) -> None:
-    """Write UNet, VAE and text encoder of a tiny `sd15` pipeline as one safetensors file."""
+def write_single_file(
+    pipeline: Any, path: Path, marks: tuple[str, ...] = (), metadata: dict[str, str] | None = None
+) -> None:
+    """Write UNet, VAE and text encoder of a tiny `sd15` pipeline as one safetensors file.
+
+    `marks` are empty tensors, by which such files say what they are; `metadata` goes to the header.
+    """
+    import torch
     from safetensors.torch import save_file
 
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {mark: torch.zeros(0) for mark in marks}
     for name, tensor in pipeline.unet.state_dict().items():
         tensors["model.diffusion_model." + _unet_name(name)] = tensor
     for name, tensor in pipeline.vae.state_dict().items():
@@ -65,7 +68,7 @@ def write_single_file(pipeline: Any, path: Path) -> None:
         tensors[f"first_stage_model.{new_name}"] = tensor[..., None, None] if is_projection else tensor
     for name, tensor in pipeline.text_encoder.state_dict().items():
         tensors["cond_stage_model.transformer.text_model." + name.removeprefix("text_model.")] = tensor
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
 
 
 def _unet_name(name: str) -> str:

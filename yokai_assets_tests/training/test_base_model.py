@@ -1,16 +1,22 @@
 """Opening a base model: families, fingerprints, independence of copies, and errors with a remedy."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from yokai_assets.training.base_model import BaseModel, BaseModelError, open_base_model
+from yokai_assets.training.export import read_header
 from yokai_assets.training.fingerprints import file_fingerprint
+from yokai_assets.training.prediction import VelocityPrediction, predicting_velocity
+from yokai_assets.training.trainer import train_lora
 from yokai_assets_tests.training.single_file import write_single_file
-from yokai_assets_tests.training.tiny import make_base
+from yokai_assets_tests.training.tiny import CHARACTER, make_base, make_dataset, make_layout, make_settings
 
 
 def test_a_folder_opens_with_its_family_and_schedule(base: BaseModel, sdxl_base: BaseModel) -> None:
@@ -137,3 +143,87 @@ def test_a_single_file_is_the_same_model_as_its_folder(base: BaseModel, base_fol
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[name], wanted[name]) for name in wanted), part
     assert torch.equal(opened.encode_text("red").tokens, base.encode_text("red").tokens)
+
+
+def single_file(base: BaseModel, base_folder: Path, folder: Path, **says: Any) -> Path:
+    """Write the tiny base as one file with what it says of itself, and configs that say epsilon beside it."""
+    path = folder / "anything.safetensors"
+    write_single_file(base.pipeline, path, **says)
+    shutil.copytree(base_folder, folder / "anything", ignore=shutil.ignore_patterns("*.safetensors"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("says", "has_zero_terminal_snr"),
+    [
+        ({"marks": ("v_pred",)}, False),
+        ({"marks": ("v_pred", "ztsnr")}, True),
+        ({"metadata": {"modelspec.prediction_type": "v"}}, False),
+        ({"metadata": {"modelspec.predict_key": "v"}, "marks": ("ztsnr",)}, True),
+    ],
+)
+def test_a_single_file_says_that_it_predicts_velocity(
+    base: BaseModel, base_folder: Path, tmp_path: Path, says: dict[str, Any], has_zero_terminal_snr: bool
+) -> None:
+    """Popular anime bases are v-prediction: trained as epsilon, their LoRAs draw noise."""
+    opened = open_base_model(str(single_file(base, base_folder, tmp_path, **says)), "cpu")
+    assert opened.prediction_type == "v_prediction"
+    assert opened.has_zero_terminal_snr == has_zero_terminal_snr
+    scheduler = opened.noise_scheduler()
+    assert scheduler.config["prediction_type"] == "v_prediction"
+    assert (scheduler.alphas_cumprod[-1].item() < 1e-6) == has_zero_terminal_snr
+    drawing = opened.build_pipeline().scheduler
+    assert drawing.config.prediction_type == "v_prediction"
+    assert (float(drawing.alphas_cumprod[-1]) < 1e-6) == has_zero_terminal_snr
+
+
+@pytest.mark.parametrize("says", [{}, {"marks": ("ztsnr",)}, {"metadata": {"modelspec.prediction_type": "epsilon"}}])
+def test_a_single_file_that_does_not_say_so_predicts_noise(
+    base: BaseModel, base_folder: Path, tmp_path: Path, says: dict[str, Any]
+) -> None:
+    """Zero terminal SNR alone means nothing: noise cannot be predicted from pure noise."""
+    opened = open_base_model(str(single_file(base, base_folder, tmp_path, **says)), "cpu")
+    assert (opened.prediction_type, opened.has_zero_terminal_snr) == ("epsilon", False)
+
+
+def test_files_of_other_noise_processes_and_families_are_named(tmp_path: Path) -> None:
+    """What cannot be trained is refused by name, before it costs hours."""
+    path = tmp_path / "x.safetensors"
+    save_file({"cond_stage_model.model.x": torch.zeros(1)}, path)
+    with pytest.raises(BaseModelError, match=r"2\.x is not supported"):
+        open_base_model(str(path), "cpu")
+    save_file({"conditioner.embedders.1.x": torch.zeros(1), "edm_mean": torch.zeros(1)}, path)
+    with pytest.raises(BaseModelError, match="EDM"):
+        open_base_model(str(path), "cpu")
+
+
+@pytest.mark.parametrize("name", ["PNDMScheduler", "EulerDiscreteScheduler", "DDIMScheduler"])
+def test_every_usual_scheduler_reaches_zero_terminal_snr(name: str) -> None:
+    """The default of Stable Diffusion 1.x files knows no such schedule, and would ignore the wish in silence."""
+    import diffusers
+
+    betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    made = predicting_velocity(getattr(diffusers, name)(**betas), VelocityPrediction(has_zero_terminal_snr=True))
+    assert float(made.alphas_cumprod[-1]) < 1e-6
+    assert (made.config.prediction_type, made.config.timestep_spacing) == ("v_prediction", "trailing")
+    assert made.config.beta_end == betas["beta_end"]
+    plain = predicting_velocity(getattr(diffusers, name)(**betas), VelocityPrediction(has_zero_terminal_snr=False))
+    assert type(plain).__name__ == name
+    assert float(plain.alphas_cumprod[-1]) > 1e-3
+
+
+def test_a_lora_says_what_its_base_predicts(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
+    """Programs choose their sampling by the header; and the training is another one than towards noise."""
+    opened = open_base_model(str(single_file(base, base_folder, tmp_path, marks=("v_pred", "ztsnr"))), "cpu")
+    layout = make_layout(tmp_path / "data")
+    settings = make_settings(layout.root, max_train_steps=2)
+    result = train_lora(make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={}, base=opened)
+    header = read_header(result.checkpoints[-1].path)
+    assert header["modelspec.prediction_type"] == "v"
+    assert (header["ss_v2"], header["ss_zero_terminal_snr"]) == ("False", "True")
+    same_weights = replace(opened, pipeline=base.pipeline)
+    towards_noise = train_lora(
+        make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={}, base=same_weights
+    )
+    assert not towards_noise.was_finished
+    assert not np.allclose(towards_noise.losses, result.losses)
