@@ -25,7 +25,7 @@ from yokai_assets.datasets.render import (
     render_plain,
 )
 from yokai_assets.datasets.selection import QualityLimits, Selection
-from yokai_assets.datasets.split import held_out_positions
+from yokai_assets.datasets.split import hold_out
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
@@ -111,11 +111,10 @@ def build_dataset(
         ValueError: Chosen images have no caption.
     """
     limits = limits or QualityLimits()
-    chosen, held_out = _choose(character_id, members, instances, embeddings, settings, seed, limits)
+    chosen, held_out, notes = _choose(character_id, members, instances, embeddings, settings, seed, limits)
     caption_of = _captions(captions, chosen.rows, character_id)
     examples = _examples(chosen.rows, held_out, instances, frames, settings, seed)
     dropped = chosen.dropped.copy()
-    notes: list[str] = []
     folder = layout.training_data(character_id)
     rows: list[dict[str, Any]] = []
     with replaced_folder(folder, last=kohya.CONFIG_FILE) as temporary:
@@ -172,14 +171,23 @@ def _choose(
     settings: DatasetSettings,
     seed: int,
     limits: QualityLimits,
-) -> tuple[Selection, set[str]]:
-    """Return the chosen images and the instance_ids of those held out."""
+) -> tuple[Selection, set[str], list[str]]:
+    """Return the chosen images, the instance_ids of those held out, and notes."""
     rng = np.random.default_rng([seed, *_digest(character_id)[:2]])
     most = max(2 * settings.max_images, min(limits.pool_per_image * settings.max_images, _MAX_POOL))
     pool = selection.candidates(character_id, members, instances, embeddings)
     pool = selection.passing_quality(pool, settings.min_side_px, limits)
     pool = selection.without_near_duplicates(selection.within_pool(pool, most, rng), limits)
-    held = held_out_positions(selection.shot_numbers(pool.rows), settings.held_out_share, settings.min_images, rng)
+    shots = selection.shot_numbers(pool.rows)
+    split = hold_out(shots, pool.rows["frame_index"].to_numpy(), settings.held_out_share, settings.min_images, rng)
+    held, notes = split.positions, []
+    if split.torn_shot is not None:
+        torn = pool.rows.row(int(np.flatnonzero(shots == split.torn_shot)[0]), named=True)
+        notes.append(
+            f"No whole shots hold about {settings.held_out_share:.0%} of the images, so the end of shot {torn['shot']} "
+            f"of {torn['episode']} is held out and the rest of it trained on: what the evaluation measures on held-out "
+            "images flatters the LoRA."
+        )
     trained = np.setdiff1d(np.arange(pool.rows.height), held)
     share = settings.held_out_share
     most_held_out = max(2, round(settings.max_images * share / max(1 - share, share, 0.01)))
@@ -192,7 +200,7 @@ def _choose(
         np.concatenate([side.vectors for side in sides]),
         pool.dropped + sides[0].dropped + sides[1].dropped,
     )
-    return both, set(sides[1].rows["instance_id"])
+    return both, set(sides[1].rows["instance_id"]), notes
 
 
 def _captions(captions: pl.DataFrame, rows: pl.DataFrame, character_id: str) -> dict[str, dict[str, Any]]:

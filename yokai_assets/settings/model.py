@@ -155,7 +155,7 @@ class DatasetSettings(Section):
         10, ge=2, le=10_000, description="Fewest training images; below it the character is skipped."
     )
     max_images: int = Field(200, ge=2, le=10_000, description="Most training images, the most diverse ones kept.")
-    held_out_share: Share = Field(0.15, description="Share of a character's shots kept from training, for evaluation.")
+    held_out_share: Share = Field(0.15, description="Share of a character's images kept from training, whole shots.")
     margin_share: Share = Field(0.08, description="Space around the character, as a share of its longer side.")
     plain_background_share: Share = Field(
         0.5, description="Share of images on a plain ground instead of the frame's own."

@@ -102,6 +102,17 @@ def test_no_shot_is_on_both_sides(series: SmallSeries) -> None:
     assert not sides["train"] & sides["held_out"]
 
 
+def test_torn_shot_is_told(tmp_path) -> None:
+    """Protects: whoever reads a flattering evaluation can learn why."""
+    series = SmallSeries(UPath(tmp_path))
+    for number in range(16):
+        series.show("e1", 3, {HERO: scattered(number)})
+    result = built(series)
+    held_out = result.table.filter(pl.col("split") == "held_out")["instance_id"]
+    assert sorted(held_out) == ["e1/000013/0", "e1/000014/0", "e1/000015/0"]
+    assert ["shot 3 of e1" in note for note in result.notes] == [True]
+
+
 def test_equal_input_gives_equal_files(series: SmallSeries) -> None:
     """Protects: reproducibility; another seed gives another set."""
     first = files(built(series).folder)

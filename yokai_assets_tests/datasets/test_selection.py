@@ -9,7 +9,7 @@ from upath import UPath
 
 from yokai_assets.datasets import selection
 from yokai_assets.datasets.selection import REASONS, QualityLimits, Selection
-from yokai_assets.datasets.split import held_out_positions
+from yokai_assets.datasets.split import HeldOut, hold_out
 from yokai_assets_tests.small_series import HERO, SmallSeries, scattered, unit
 
 LIMITS = QualityLimits()
@@ -100,48 +100,78 @@ def test_large_characters_are_bounded_before_distances_are_computed() -> None:
     assert pool.dropped["not_selected"] == 25_000
 
 
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
+def split(shots: list[int] | np.ndarray, share: float, min_training_images: int = 10, seed: int = 0) -> HeldOut:
+    numbers = np.asarray(shots, int)
+    return hold_out(numbers, np.arange(len(numbers)), share, min_training_images, np.random.default_rng(seed))
 
 
 def test_whole_shots_are_held_out() -> None:
-    """Protects: no frame beside a training image is judged with."""
+    """Protects: no frame beside a training image is judged with; chance decides which shots."""
     shots = np.repeat(np.arange(20), 4)
-    held = held_out_positions(shots, 0.15, 10, rng())
-    assert len(set(shots[held])) == 3
-    assert len(held) == 12
-    assert not set(shots[held]) & set(np.delete(shots, held))
+    held = split(shots, 0.15)
+    assert len(set(shots[held.positions])) == 3
+    assert len(held.positions) == 12
+    assert not set(shots[held.positions]) & set(np.delete(shots, held.positions))
+    assert held.torn_shot is None
+    assert len({tuple(split(shots, 0.15, seed=seed).positions) for seed in range(8)}) > 4
 
 
-@pytest.mark.parametrize("share", [0.01, 0.15, 0.5])
+@pytest.mark.parametrize("seed", range(12))
+def test_one_long_shot_is_not_swallowed(seed: int) -> None:
+    """Protects: the share is one of images; a shot with most of them is never held out for being drawn."""
+    shots = [0] * 60 + [1 + number // 4 for number in range(40)]
+    held = split(shots, 0.15, seed=seed)
+    assert held.torn_shot is None
+    assert len(held.positions) == 16
+    assert min(held.positions) >= 60
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nearest_set_of_shots_is_found(seed: int) -> None:
+    """Protects: shots of odd lengths are put together to the share where they can be."""
+    assert len(split(np.repeat(np.arange(5), [41, 23, 13, 11, 7]), 0.21, seed=seed).positions) == 20
+
+
+def test_end_of_the_longest_shot_where_no_whole_shots_will_do() -> None:
+    """Protects: there is something to judge by, all of one piece of time, and it is told which shot was torn."""
+    frame_indexes = np.random.default_rng(3).permutation(100)
+    shots = np.where(frame_indexes < 60, 4, np.where(frame_indexes < 99, 7, 9))
+    held = hold_out(shots, frame_indexes, 0.15, 10, np.random.default_rng(0))
+    assert held.torn_shot == 4
+    assert sorted(frame_indexes[held.positions]) == list(range(45, 60))
+    assert len(split([3] * 20, 0.15).positions) == 3
+
+
+@pytest.mark.parametrize("share", [0.01, 0.15, 0.5, 1.0])
 def test_at_least_two_images_and_never_all(share: float) -> None:
     """Protects: something to judge by, and something to train on."""
-    held = held_out_positions(np.arange(30), share, 10, rng())
-    assert 2 <= len(held) <= 20
+    assert 2 <= len(split(np.arange(30), share).positions) <= 20
 
 
-def test_training_keeps_the_images_it_needs() -> None:
+@pytest.mark.parametrize("sizes", [[8, 2, 2], [8, 3], [30, 5], [6, 6]])
+def test_training_keeps_the_images_it_needs(sizes: list[int]) -> None:
     """Protects: holding out does not make a character too small that was large enough."""
-    shots = np.array([0] * 8 + [1] * 2 + [2] * 2)
-    assert len(shots) - len(held_out_positions(shots, 0.5, 10, rng())) >= 10
+    shots = np.repeat(np.arange(len(sizes)), sizes)
+    assert len(shots) - len(split(shots, 0.5).positions) >= 10
 
 
-@pytest.mark.parametrize(("shots", "share"), [([0] * 9, 0.3), ([0, 1, 2], 0.0), ([], 0.3), ([4], 0.9)])
+@pytest.mark.parametrize(("shots", "share"), [([0, 1, 2], 0.0), ([], 0.3), ([4], 0.9), ([1, 2], 0.5), ([0] * 11, 0.3)])
 def test_nothing_to_hold_out(shots: list[int], share: float) -> None:
-    """Protects: a single shot is not torn apart."""
-    assert held_out_positions(np.array(shots, int), share, 10, rng()).tolist() == []
+    """Protects: nothing is taken that training cannot do without."""
+    held = split(shots, share)
+    assert held.positions.tolist() == []
+    assert held.torn_shot is None
 
 
 def test_small_character_still_has_something_held_out() -> None:
     """Protects: a character below the minimum can be judged, should somebody lower the minimum."""
-    held = held_out_positions(np.array([0, 0, 0, 1, 2]), 0.2, 10, rng())
-    assert 2 <= len(held) < 5
+    assert 2 <= len(split([0, 0, 0, 1, 2], 0.2).positions) < 5
 
 
 def test_split_is_the_same_every_time() -> None:
     """Protects: images do not wander between training and judging from run to run."""
     shots = np.repeat(np.arange(50), 3)
-    assert held_out_positions(shots, 0.2, 10, rng()).tolist() == held_out_positions(shots, 0.2, 10, rng()).tolist()
+    assert split(shots, 0.2).positions.tolist() == split(shots, 0.2).positions.tolist()
 
 
 def test_no_members_give_an_empty_selection(tmp_path) -> None:
