@@ -23,7 +23,7 @@ class UnsupportedScheduleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class VelocityPrediction:
-    """v-prediction (Salimans & Ho 2022), where so trained with zero terminal SNR (Lin et al. 2023, arXiv:2305.08891)."""
+    """v-prediction (Salimans & Ho 2022), with zero terminal SNR (Lin et al. 2023, arXiv:2305.08891) or not."""
 
     has_zero_terminal_snr: bool
 
