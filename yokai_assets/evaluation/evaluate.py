@@ -59,6 +59,7 @@ from yokai_assets.storage.files import write_text
 from yokai_assets.storage.folders import local_copy, replaced_folder
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training.record import Checkpoint
+from yokai_assets.training.safetensors_header import LoraFileError, tensors_sha256
 
 _LOG = logging.getLogger(__name__)
 
@@ -226,13 +227,15 @@ def _judge_all(work: Work, checkpoints: Sequence[Checkpoint], yardsticks: Yardst
     pictures = _picture_records(0, base, files, yardsticks, training)
     for checkpoint in checkpoints:
         try:
+            digest = _weights_hash(checkpoint)
             grid, files = _draw(work, checkpoint)
         except _UnusableCheckpointError as error:
             _LOG.warning("%s", error)
             work.problems.append(str(error))
             continue
         name = work.layout.relative(checkpoint.path)
-        rows.append(judge(checkpoint.step, name, grid, base, yardsticks, texts, samples, seed))
+        row = judge(checkpoint.step, name, grid, base, yardsticks, texts, samples, seed)
+        rows.append(row.model_copy(update={"tensors_sha256": digest}))
         pictures += _picture_records(checkpoint.step, grid, files, yardsticks, training)
     if len(rows) == 1:
         raise EvaluationError(
@@ -286,6 +289,14 @@ def _pixels(work: Work, checkpoint: Checkpoint | None, step: int) -> Iterator[tu
             except (RuntimeError, ValueError, OSError) as error:
                 raise _UnusableCheckpointError(f"Checkpoint left out: {error}") from error
     yield from draw_grid(pipeline, work.cells, work.settings.evaluation, work.side_px, report)
+
+
+def _weights_hash(checkpoint: Checkpoint) -> str:
+    with local_copy(checkpoint.path) as path:
+        try:
+            return tensors_sha256(path)
+        except LoraFileError as error:
+            raise _UnusableCheckpointError(f"Checkpoint left out: {error}") from error
 
 
 class _UnusableCheckpointError(EvaluationError):

@@ -34,6 +34,7 @@ class CheckpointRecord(_Record):
 
     step: int
     checkpoint: str | None = Field(description="File relative to the data root; null for the base model.")
+    tensors_sha256: str | None = Field(default=None, description="Hash of the judged weights; null for the base model.")
     image_count: int = Field(description="Pictures drawn, control prompts included.")
     defect_count: int = Field(description="Pictures that are black, constant or not a number.")
     resemblance: Measure = Field(description="Cosine of drawn to reference pictures.")

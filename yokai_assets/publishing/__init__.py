@@ -4,7 +4,7 @@ Choosing belongs to `evaluation`, training headers to `training`. `publish_lora`
 """
 
 from yokai_assets.publishing.publish import PublicationState, PublishedLora, publish_lora
-from yokai_assets.publishing.sidecar import PublicationRecord, read_sidecar
+from yokai_assets.publishing.sidecar import PublicationRecord, Rejection, read_sidecar
 from yokai_assets.training.safetensors_header import LoraFileError
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PublicationRecord",
     "PublicationState",
     "PublishedLora",
+    "Rejection",
     "publish_lora",
     "read_sidecar",
 ]

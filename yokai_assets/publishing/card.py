@@ -39,6 +39,7 @@ def model_card(
     samples: str,
     size_bytes: int,
     weight: float,
+    rejected: str = "",
 ) -> str:
     """Return the model card.
 
@@ -50,6 +51,7 @@ def model_card(
         samples: Sample picture, relative to the card.
         size_bytes: Size of the LoRA file.
         weight: Suggested weight.
+        rejected: Of a newer LoRA that was not published, and why; empty where there is none.
     """
     architecture = metadata.get("modelspec.architecture", "unknown architecture")
     training = {name: metadata[key] for key, name in _TRAINING_KEYS.items() if metadata.get(key)}
@@ -66,6 +68,7 @@ def model_card(
         weight=weight,
         prompts=[prompt.replace("{trigger}", record.trigger) for prompt in record.prompts],
         reason=record.reason,
+        rejected=rejected,
         measures=_measures(record),
         image_count=record.chosen.image_count,
         reference_count=record.reference_count,

@@ -20,7 +20,14 @@ from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
 from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.previews import contact_sheet
 from yokai_assets.publishing.card import model_card
-from yokai_assets.publishing.sidecar import PublicationRecord, merge_sidecar, read_sidecar, sd_version
+from yokai_assets.publishing.sidecar import (
+    PublicationRecord,
+    Rejection,
+    judged_as_published,
+    merge_sidecar,
+    read_sidecar,
+    sd_version,
+)
 from yokai_assets.storage.files import whole_file, write_bytes, write_json, write_text
 from yokai_assets.storage.folders import local_copy
 from yokai_assets.storage.layout import Layout
@@ -56,6 +63,7 @@ class PublishedLora:
         sidecar: JSON for A1111 and Forge.
         preview: Thumbnail.
         card: Model card.
+        rejected: The new LoRA that was not published; None unless the state is `kept_better`.
     """
 
     path: UPath
@@ -69,6 +77,7 @@ class PublishedLora:
     sidecar: UPath
     preview: UPath
     card: UPath
+    rejected: Rejection | None = None
 
 
 def publish_lora(
@@ -91,7 +100,7 @@ def publish_lora(
         at: Time of publication; unset: now.
 
     Raises:
-        LoraFileError: The chosen checkpoint is missing or damaged.
+        LoraFileError: The chosen checkpoint is missing, damaged, or not the file that was judged.
     """
     files = _Files.of(character_id, layout)
     checkpoint = layout.absolute(evaluation.chosen_checkpoint)
@@ -104,11 +113,16 @@ def publish_lora(
     previous_values, previous_record = read_sidecar(files.sidecar)
     with local_copy(checkpoint) as source:
         new_hash = tensors_sha256(source)
+        if evaluation.chosen.tensors_sha256 not in (None, new_hash):
+            raise LoraFileError(
+                f"{checkpoint}: not the file that was judged; the LoRA was trained again since. "
+                "Materialize lora_evaluation of this character again."
+            )
         old_hash = _hash_if_readable(files.lora)
-        if old_hash not in (None, new_hash) and not is_worse_allowed:
-            kept = _kept_if_better(evaluation, previous_record, old_hash, files)
-            if kept:
-                return kept
+        is_other = old_hash not in (None, new_hash)
+        if is_other and previous_record and not is_worse_allowed and _is_better(previous_record, old_hash, evaluation):
+            rejected = _rejection(evaluation, previous_record, new_hash, moment)
+            return _kept(files, previous_values, previous_record, rejected)
         previous = _keep_version(files.lora, old_hash) if files.lora.exists() and old_hash != new_hash else None
         everything = _lineage(evaluation, lineage or {})
         thumbnail = _best_picture(evaluation, layout)
@@ -124,6 +138,7 @@ def publish_lora(
         base_fingerprint=evaluation.base_fingerprint,
         published_at=moment,
         lineage=everything,
+        evaluation=judged_as_published(evaluation, files.samples.name),
     )
     ours = _sidecar_values(evaluation, metadata)
     write_json(files.sidecar, merge_sidecar(previous_values, previous_record, ours, record))
@@ -186,32 +201,57 @@ def _hash_if_readable(path: UPath) -> str | None:
         return None
 
 
-def _kept_if_better(
-    evaluation: EvaluationRecord, previous: PublicationRecord | None, old_hash: str | None, files: _Files
-) -> PublishedLora | None:
-    """Return the result of not publishing, where the published weights have a higher, comparable score."""
-    new_score = evaluation.chosen.score or 0.0
-    if (
-        previous is None
-        or previous.tensors_sha256 != old_hash
-        or previous.evaluation_fingerprint != evaluation.fingerprint
-        or previous.score <= new_score + _SCORE_TOLERANCE
-    ):
-        return None
+def _is_better(published: PublicationRecord, old_hash: str | None, evaluation: EvaluationRecord) -> bool:
+    """Say whether the published weights have a higher score that compares with the new one."""
+    return (
+        published.tensors_sha256 == old_hash
+        and published.evaluation_fingerprint == evaluation.fingerprint
+        and published.score > (evaluation.chosen.score or 0.0) + _SCORE_TOLERANCE
+    )
+
+
+def _rejection(evaluation: EvaluationRecord, published: PublicationRecord, new_hash: str, moment: str) -> Rejection:
+    score = evaluation.chosen.score or 0.0
+    return Rejection(
+        step=evaluation.chosen_step,
+        score=score,
+        tensors_sha256=new_hash,
+        rejected_at=moment,
+        reason=f"The published LoRA (step {published.step}, score {published.score:.3f}) is better than the new one "
+        f"(step {evaluation.chosen_step}, score {score:.3f}) on the same pictures and stays.",
+    )
+
+
+def _kept(files: _Files, values: dict[str, Any], published: PublicationRecord, rejected: Rejection) -> PublishedLora:
+    """Leave the published LoRA as it is, and say in its sidecar and card which newer one was rejected."""
+    record = published.model_copy(update={"rejected": rejected})
+    write_json(files.sidecar, {**values, "yokai": record.model_dump(mode="json")})
+    size_bytes = files.lora.stat().st_size
+    if published.evaluation is not None:
+        card = model_card(
+            published.evaluation,
+            metadata=read_header(files.lora).metadata,
+            lineage=published.lineage,
+            file=files.lora.name,
+            samples=files.samples.name,
+            size_bytes=size_bytes,
+            weight=SUGGESTED_WEIGHT,
+            rejected=f"{rejected.reason} ({rejected.rejected_at})",
+        )
+        write_text(files.card, card)
     return PublishedLora(
         path=files.lora,
         state="kept_better",
-        reason=f"The published LoRA (step {previous.step}, score {previous.score:.3f}) is better than the new one "
-        f"(step {evaluation.chosen_step}, score {new_score:.3f}) on the same pictures and stays. "
-        "Publish with is_worse_allowed to replace it all the same.",
-        step=previous.step,
-        score=previous.score,
+        reason=f"{rejected.reason} Publish with is_worse_allowed to replace it all the same.",
+        step=published.step,
+        score=published.score,
         previous=None,
-        tensors_sha256=previous.tensors_sha256,
-        size_bytes=files.lora.stat().st_size,
+        tensors_sha256=published.tensors_sha256,
+        size_bytes=size_bytes,
         sidecar=files.sidecar,
         preview=files.preview,
         card=files.card,
+        rejected=rejected,
     )
 
 

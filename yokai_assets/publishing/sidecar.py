@@ -1,17 +1,31 @@
 """The JSON beside a LoRA that A1111 and Forge read, and what this platform remembers in it.
 
-`activation text` puts the trigger into a prompt with one click. The block `yokai` holds score and hash of the
-published file, which the next publication compares with.
+`activation text` puts the trigger into a prompt with one click. The block `yokai` holds hash, score and judgement of
+the published file, which the next publication compares with, and which newer LoRA was rejected since.
 """
 
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from upath import UPath
+
+from yokai_assets.evaluation.record import EvaluationRecord
 
 SdVersion = Literal["SD1", "SDXL", "Unknown"]
 _USER_KEYS = ("description", "preferred weight", "negative text", "notes")
+
+
+class Rejection(BaseModel):
+    """A newer LoRA that was not published, because the published one scores higher on the same pictures."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    step: int
+    score: float
+    tensors_sha256: str
+    rejected_at: str
+    reason: str = Field(description="In words.")
 
 
 class PublicationRecord(BaseModel):
@@ -27,9 +41,36 @@ class PublicationRecord(BaseModel):
     base_fingerprint: str
     published_at: str
     lineage: dict[str, str] = Field(default_factory=dict)
+    evaluation: EvaluationRecord | None = Field(
+        default=None,
+        description="How the published file was judged: the rows of base model and published step, no pictures; "
+        "`comparison` lies beside the sidecar. The evaluation on disk may be of a newer training. Null: not known.",
+    )
+    rejected: Rejection | None = Field(
+        default=None, description="The newest LoRA that was judged after it and not published."
+    )
     written: dict[str, Any] = Field(
         default_factory=dict, description="Values as this platform wrote them, to tell a person's edits from them."
     )
+
+    @field_validator("evaluation", mode="wrap")
+    @classmethod
+    def _of_this_version(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> EvaluationRecord | None:
+        try:
+            return validate(value)
+        except ValidationError:
+            return None  # of another version: score and hash still count
+
+
+def judged_as_published(evaluation: EvaluationRecord, samples: str) -> EvaluationRecord:
+    """Return what a publication record keeps of the evaluation of the published file.
+
+    Args:
+        evaluation: The evaluation whose chosen checkpoint is published.
+        samples: Name of the comparison picture beside the sidecar.
+    """
+    rows = [evaluation.base, evaluation.chosen]
+    return evaluation.model_copy(update={"checkpoints": rows, "pictures": [], "comparison": samples})
 
 
 def sd_version(architecture: str) -> SdVersion:
@@ -61,4 +102,4 @@ def merge_sidecar(
     edited = {key: previous[key] for key in _USER_KEYS if key in previous and previous[key] != known.get(key)}
     foreign = {key: value for key, value in previous.items() if key not in ours and key != "yokai"}
     block = record.model_copy(update={"written": {key: ours[key] for key in _USER_KEYS if key in ours}})
-    return {**foreign, **ours, **edited, "yokai": block.model_dump()}
+    return {**foreign, **ours, **edited, "yokai": block.model_dump(mode="json")}

@@ -128,6 +128,54 @@ def test_a_worse_one_does_not_replace_unless_asked_for(world: World):
     assert forced.previous is not None and forced.previous.read_bytes() == before
 
 
+def test_texts_show_the_published_lora_and_tell_of_the_rejected_one(world: World):
+    """Protects readers: numbers beside a LoRA are its own, also after a newer one was judged and not published."""
+    first = evaluate(world)
+    good = publish_lora("cluster_000", first, world.layout, lineage={"run": "first"}, at=AT)
+    world.checkpoint(100, "noise", weights=b"worse---")
+    worse = evaluate(world)
+    kept = publish_lora("cluster_000", worse, world.layout, lineage={"run": "second"}, at=AT)
+    values, record = read_sidecar(kept.sidecar)
+    assert record is not None and record.evaluation is not None and record.rejected is not None
+    assert record.score == first.chosen.score == record.evaluation.chosen.score
+    assert record.evaluation.chosen == first.chosen and record.evaluation.base == first.base
+    assert (kept.sidecar.parent / record.evaluation.comparison).exists()
+    assert (record.rejected.step, record.rejected.score) == (100, worse.chosen.score)
+    assert record.rejected == kept.rejected and record.lineage["run"] == "first"
+    assert f"{first.chosen.resemblance.mean:.3f}" in values["notes"]
+    card = kept.card.read_text()
+    assert f"{first.chosen.resemblance.mean:.3f} (" in card
+    assert f"{worse.chosen.resemblance.mean:.3f} (" not in card.replace(f"{worse.base.resemblance.mean:.3f} (", "")
+    assert "is better than the new one" in card and f"score {worse.chosen.score:.3f}" in card
+    assert "first" in card and "second" not in card
+    world.checkpoint(100, "cluster_000", weights=b"newer---")
+    again = publish_lora("cluster_000", evaluate(world), world.layout, is_worse_allowed=True, at=AT)
+    _, record = read_sidecar(again.sidecar)
+    assert record is not None and record.rejected is None
+    assert "is better than the new one" not in good.card.read_text()
+
+
+def test_only_what_was_judged_is_published(world: World):
+    """Protects users from a checkpoint of a later training under the judgement of an earlier one."""
+    record = evaluate(world)
+    world.checkpoint(100, "noise", weights=b"later---")
+    with pytest.raises(LoraFileError, match="not the file that was judged"):
+        publish_lora("cluster_000", record, world.layout)
+    assert not (world.layout.lora("cluster_000") / "cluster_000.safetensors").exists()
+
+
+def test_a_record_with_an_evaluation_of_another_version_still_counts(world: World):
+    """Protects score and hash of a published LoRA when the form of evaluations changes."""
+    sidecar = publish_lora("cluster_000", evaluate(world), world.layout).sidecar
+    values = json.loads(sidecar.read_text())
+    values["yokai"]["evaluation"]["schema_version"] = 0
+    sidecar.write_text(json.dumps(values))
+    _, record = read_sidecar(sidecar)
+    assert record is not None and record.evaluation is None and record.tensors_sha256
+    world.checkpoint(100, "noise", weights=b"worse---")
+    assert publish_lora("cluster_000", evaluate(world), world.layout).state == "kept_better"
+
+
 def test_scores_of_different_evaluations_do_not_compare(world: World):
     """Protects a retraining on new data: a lower score on other pictures is no reason to refuse."""
     publish_lora("cluster_000", evaluate(world), world.layout)
