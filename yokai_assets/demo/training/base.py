@@ -55,13 +55,26 @@ class BaseRun:
         return render_portraits(self.folder / "data", self.pictures, SIZE_PX, self.seed, self.workers)
 
     def tokenizer(self, portraits: PortraitSet) -> CLIPTokenizer:
-        """The tokenizer learnt from the first captions."""
-        captions = [caption for captions in portraits.captions[:_FIT_PICTURES] for caption in captions]
-        return build_tokenizer(learn_merges(captions))
+        """The tokenizer, learnt from the first captions at first use and kept: the text encoder depends on it."""
+        from transformers import CLIPTokenizer
+
+        folder = self.folder / "tokenizer"
+        if not folder.exists():
+            captions = [caption for captions in portraits.captions[:_FIT_PICTURES] for caption in captions]
+            tokenizer = build_tokenizer(learn_merges(captions))
+            tokenizer.save_pretrained(folder.with_suffix(".partial"))
+            folder.with_suffix(".partial").rename(folder)
+        return CLIPTokenizer.from_pretrained(folder)
 
     def pca(self, portraits: PortraitSet) -> PatchPca:
-        """The latents fitted to the first pictures."""
-        return fit_patch_pca(np.array(portraits.pictures[:_FIT_PICTURES]), self.latent_channels)
+        """The latents, fitted to the first pictures at first use and kept: UNet and autoencoder depend on them."""
+        path = self.folder / "pca.npz"
+        if not path.exists():
+            pca = fit_patch_pca(np.array(portraits.pictures[:_FIT_PICTURES]), self.latent_channels)
+            np.savez(path.with_suffix(".partial.npz"), mean=pca.mean, components=pca.components, scale=pca.scale)
+            path.with_suffix(".partial.npz").rename(path)
+        with np.load(path) as stored:
+            return PatchPca(stored["mean"], stored["components"], stored["scale"])
 
     def trained_count(self, portraits: PortraitSet) -> int:
         """How many pictures are trained on; the rest is held out."""

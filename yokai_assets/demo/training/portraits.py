@@ -9,18 +9,31 @@ import hashlib
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from yokai_assets.demo.creatures import BACKGROUNDS, describe, draw_portrait, sample_design, sample_pose
+from yokai_assets.datasets.render import draw_ground
+from yokai_assets.demo.creatures import (
+    BACKGROUNDS,
+    CreatureDesign,
+    CreaturePose,
+    describe,
+    draw_creature,
+    draw_portrait,
+    sample_design,
+    sample_pose,
+)
 
 CAPTIONS_PER_PICTURE = 3
 _SHARD_PICTURES = 1000
 _FINGERPRINT_SAMPLES = 24
+_CLOSE_UP_SHARE = 0.6
+_OTHER_LIGHT_SHARE = 0.35
 _SYLLABLES = ("ka", "ro", "zq", "mi", "xu", "to", "be", "li", "no", "vy", "sa", "pe", "gru", "oh", "ni", "wa")
 
 
@@ -52,16 +65,44 @@ def _caption_variants(caption: str, partial_captions: list[str], rng: np.random.
 
 
 def draw_sample(index: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Picture number `index` of the set with this seed: (S, S, 3) uint8, and its captions."""
+    """Picture number `index` of the set with this seed: (S, S, 3) uint8, and its captions.
+
+    Two of five are portraits on painted grounds, as prompts ask for; the others are close-ups on plain grounds,
+    under any light, as the training images of a character are: a base that never saw such pictures would have to
+    learn them anew with every LoRA.
+    """
     rng = np.random.default_rng([seed, index])
     design, pose = sample_design(rng), sample_pose(rng)
-    background = str(rng.choice(list(BACKGROUNDS)))
+    if rng.random() < _CLOSE_UP_SHARE:
+        picture, background, ground_tag = _close_up(design, pose, size_px, rng)
+    else:
+        background, ground_tag = str(rng.choice(list(BACKGROUNDS))), ""
+        picture = draw_portrait(design, pose, background, size_px)
+    most_dropped = 0.9 if ground_tag else 0.6
     partial_captions = [
-        describe(design, pose, background, rng=rng, drop=float(rng.uniform(0.05, 0.6)))
+        describe(design, pose, background, rng=rng, drop=float(rng.uniform(0.05, most_dropped)))
         for _ in range(CAPTIONS_PER_PICTURE - 1)
     ]
     captions = _caption_variants(describe(design, pose, background), partial_captions, rng)
-    return np.asarray(draw_portrait(design, pose, background, size_px), dtype=np.uint8), captions
+    if ground_tag:
+        captions = [f"{caption}, {ground_tag}" if rng.random() < 0.8 else caption for caption in captions]
+    return np.asarray(picture, dtype=np.uint8), captions
+
+
+def _close_up(
+    design: CreatureDesign, pose: CreaturePose, size_px: int, rng: np.random.Generator
+) -> tuple[Image.Image, None, str]:
+    """A creature that fills the picture but for a margin, on a plain ground; the ground's tag is the last value."""
+    if rng.random() < _OTHER_LIGHT_SHARE:
+        brightness = rng.uniform(0.55, 1.0)
+        pose = replace(pose, light=tuple(float(min(1.05, brightness * rng.uniform(0.85, 1.2))) for _ in range(3)))
+    creature = draw_creature(design, pose, 3 * size_px, supersample=2)
+    creature = creature.crop(creature.getbbox())
+    ground = draw_ground(rng)
+    side = round(max(creature.size) * (1 + 2 * rng.uniform(0.04, 0.2)))
+    picture = Image.new("RGB", (side, side), ground.color)
+    picture.paste(creature, ((side - creature.width) // 2, (side - creature.height) // 2), creature)
+    return picture.resize((size_px, size_px), Image.Resampling.LANCZOS), None, ground.tag
 
 
 def _draw_shard(start: int, count: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
