@@ -83,6 +83,7 @@ def build_dataset(
     settings: DatasetSettings,
     seed: int,
     *,
+    resolution_px: int,
     limits: QualityLimits | None = None,
     progress: Progress = silent,
 ) -> DatasetResult:
@@ -102,8 +103,9 @@ def build_dataset(
         captions: CAPTIONS of the character.
         frames_source: What `source` of the frames is relative to.
         layout: Where cut-outs lie and where the set goes.
-        settings: How many, how large, on what ground.
+        settings: How many, on what ground.
         seed: Of the split, the grounds and the draw from very many members. Equal input and seed give equal files.
+        resolution_px: `training.resolution_px`: side of the square to whose area images are scaled down; never up.
         limits: Quality limits; unset: the defaults.
         progress: Told after each image.
 
@@ -125,9 +127,9 @@ def build_dataset(
             if cutout is None:
                 dropped["unreadable"] += 1
             else:
-                rows.append(_write(temporary, example, cutout, frame, caption_of, settings.resolution_px))
+                rows.append(_write(temporary, example, cutout, frame, caption_of, resolution_px))
             progress(done, len(examples), "images")
-        _write_records(temporary, rows, folder, settings.resolution_px)
+        _write_records(temporary, rows, folder, resolution_px)
     table = DATASET.from_rows(_table_row(row, character_id, folder, layout) for row in rows).sort(
         "split", "instance_id"
     )

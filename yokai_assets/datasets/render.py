@@ -4,6 +4,7 @@ One image at a time; which ones and with what ground is decided by `build`.
 """
 
 import colorsys
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,7 @@ def crop_box(box: Box, frame_size: tuple[int, int], margin_share: float) -> Box:
 
 
 def render_original(
-    frame: Image.Image, cutout: Image.Image, box: Box, crop: Box, max_side_px: int
+    frame: Image.Image, cutout: Image.Image, box: Box, crop: Box, resolution_px: int
 ) -> tuple[Image.Image, Image.Image]:
     """Render the character in its frame.
 
@@ -65,21 +66,22 @@ def render_original(
         cutout: RGBA cut-out of the size of `box`.
         box: Where the cut-out lies in the frame (px).
         crop: What to show of the frame (px), from `crop_box`.
-        max_side_px: Longer side of the result; larger ones are scaled down, smaller ones never up.
+        resolution_px: Side of the square whose area the result does not exceed, as in training: larger crops are
+            scaled down, smaller ones never up.
 
     Returns:
         RGB image and its mask (L, 255 on the character), of one size.
     """
-    return _scaled(frame.crop(crop).convert("RGB"), _placed_alpha(cutout, box, crop), max_side_px)
+    return _scaled(frame.crop(crop).convert("RGB"), _placed_alpha(cutout, box, crop), resolution_px)
 
 
 def render_plain(
-    cutout: Image.Image, box: Box, crop: Box, ground: Ground, max_side_px: int
+    cutout: Image.Image, box: Box, crop: Box, ground: Ground, resolution_px: int
 ) -> tuple[Image.Image, Image.Image]:
     """Render the character on a plain ground; arguments and result as for `render_original`."""
     picture = Image.new("RGB", (crop[2] - crop[0], crop[3] - crop[1]), ground.color)
     picture.paste(cutout.convert("RGB"), (box[0] - crop[0], box[1] - crop[1]), cutout.getchannel("A"))
-    return _scaled(picture, _placed_alpha(cutout, box, crop), max_side_px)
+    return _scaled(picture, _placed_alpha(cutout, box, crop), resolution_px)
 
 
 def overlap_share(crop: Box, other: Box) -> float:
@@ -96,9 +98,10 @@ def _placed_alpha(cutout: Image.Image, box: Box, crop: Box) -> Image.Image:
     return mask
 
 
-def _scaled(image: Image.Image, mask: Image.Image, max_side_px: int) -> tuple[Image.Image, Image.Image]:
-    scale = max_side_px / max(image.size)
+def _scaled(image: Image.Image, mask: Image.Image, resolution_px: int) -> tuple[Image.Image, Image.Image]:
+    scale = resolution_px / math.sqrt(image.width * image.height)
     if scale >= 1:
         return image, mask
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # Rounded down: a pixel more, and training would scale the picture a second time.
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS), mask.resize(size, Image.Resampling.BOX)

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import dagster as dg
@@ -32,7 +33,7 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
     "character_members": (),
     "character_profile": ("analysis", "seed"),
     "captions": ("captions", "series"),
-    "training_dataset": ("dataset", "seed"),
+    "training_dataset": ("dataset", "training.resolution_px", "seed"),
     "lora_model": ("training", "seed"),
     "lora_evaluation": ("evaluation", "seed"),
     "published_lora": (),
@@ -57,7 +58,7 @@ ASSET_MODELS: dict[str, tuple[ModelKind, ...]] = {
 
 def settings_fingerprint(settings: Settings, asset: str) -> str:
     """Return a short hash of the settings that the asset depends on, and of which model files they mean."""
-    values = {key: _effective(getattr(settings, key)) for key in ASSET_SETTINGS[asset]}
+    values = {key: _effective(attrgetter(key)(settings)) for key in ASSET_SETTINGS[asset]}
     values |= {f"model {kind}": model_identity(settings, kind) for kind in ASSET_MODELS.get(asset, ())}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -36,7 +36,6 @@ min_cluster_size = 10
 
 [dataset]
 min_images = 6
-resolution_px = 128
 
 [training]
 base_model = "demo"

@@ -160,7 +160,6 @@ class DatasetSettings(Section):
     plain_background_share: Share = Field(
         0.5, description="Share of images on a plain ground instead of the frame's own."
     )
-    resolution_px: int = Field(512, ge=32, le=4096, description="Longer side images are scaled down to; never up (px).")
     min_side_px: int = Field(48, ge=8, le=4096, description="Smaller cut-outs are not trained on (px).")
 
 
@@ -178,7 +177,12 @@ class TrainingSettings(Section):
     network_alpha: float | None = Field(None, gt=0, le=1024, description="LoRA alpha; unset: equal to the rank.")
     train_batch_size: int = Field(2, ge=1, le=512, description="Images per step.")
     save_every_n_steps: int = Field(500, ge=1, le=1_000_000, description="Steps between saved checkpoints.")
-    resolution_px: int = Field(512, ge=32, le=4096, description="Side of the square whose area buckets share (px).")
+    resolution_px: int = Field(
+        512,
+        ge=32,
+        le=4096,
+        description="Side of the square to whose area images are scaled down, in the training set and in buckets (px).",
+    )
     bucket_step_px: int = Field(64, ge=8, le=512, description="Bucket sides are multiples of this (px).")
     target_modules: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),

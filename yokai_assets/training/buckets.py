@@ -1,8 +1,10 @@
 """Aspect-ratio buckets: which size an image is trained at, and how its pixels get there.
 
-Images are scaled down to the resolution's area, never up. A side that is not a multiple of the bucket step is
-cropped by up to `MAX_CROP_SHARE`, else padded; padding never counts in the loss. So nothing of a character is cut
-away to fit, and a small picture is not blown up into a blurred one. Pixels only; latents are made in `encoding`.
+Images are scaled down to the resolution's area, never up. Where the bucket step is so coarse that the bucket would be
+far larger than that (a step of 64 at a resolution of 64), they are scaled down into one that is not. A side that is
+not a multiple of the bucket step is cropped by up to `MAX_CROP_SHARE`, else padded; padding never counts in the loss.
+So nothing of a character is cut away to fit, and a small picture is not blown up into a blurred one. Pixels only;
+latents are made in `encoding`.
 """
 
 import math
@@ -13,6 +15,9 @@ from PIL import Image
 
 MAX_CROP_SHARE = 0.04
 """Largest share of a side that is cropped (both ends together) rather than padded."""
+
+MAX_AREA_RATIO = 1.25
+"""Largest area of a bucket, padding included, over the resolution's area: it bounds the memory of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ def place(width_px: int, height_px: int, resolution_px: int, step_px: int) -> Pl
     Args:
         width_px: Image width.
         height_px: Image height.
-        resolution_px: Side of the square whose area is not exceeded before rounding to `step_px`.
+        resolution_px: Side of the square whose area is not exceeded before rounding to `step_px`, and by at most
+            `MAX_AREA_RATIO` after it.
         step_px: Bucket sides are multiples of this.
 
     Raises:
@@ -57,6 +63,11 @@ def place(width_px: int, height_px: int, resolution_px: int, step_px: int) -> Pl
     scale = min(1.0, resolution_px / math.sqrt(width_px * height_px))
     scaled_width, scaled_height = max(1, round(width_px * scale)), max(1, round(height_px * scale))
     width, height = _bucket_side(scaled_width, step_px), _bucket_side(scaled_height, step_px)
+    area = max(resolution_px, step_px) ** 2
+    if width * height > MAX_AREA_RATIO * area:
+        width, height = _roomiest_bucket(width_px, height_px, area, step_px)
+        scale = min(1.0, width / width_px, height / height_px)
+        scaled_width, scaled_height = max(1, int(width_px * scale)), max(1, int(height_px * scale))
     return Placement(
         width_px=width,
         height_px=height,
@@ -74,6 +85,14 @@ def _bucket_side(side_px: int, step_px: int) -> int:
     if shorter and side_px - shorter <= MAX_CROP_SHARE * side_px:
         return shorter
     return shorter + step_px if shorter < side_px else shorter
+
+
+def _roomiest_bucket(width_px: int, height_px: int, area_px: int, step_px: int) -> tuple[int, int]:
+    """Return the bucket of at most `area_px` that shows the whole image largest; of equal ones the smallest."""
+    buckets = [
+        (width, area_px // width // step_px * step_px) for width in range(step_px, area_px // step_px + 1, step_px)
+    ]
+    return max(buckets, key=lambda side: (min(side[0] / width_px, side[1] / height_px), -side[0] * side[1]))
 
 
 def fit_image(image: Image.Image, placement: Placement) -> np.ndarray:

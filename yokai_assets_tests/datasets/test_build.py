@@ -14,11 +14,10 @@ from upath import UPath
 from yokai_assets.datasets import DatasetResult, build_dataset, load_training_image
 from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.tables import DATASET
+from yokai_assets.training.buckets import place
 from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, scattered
 
-SETTINGS = DatasetSettings.model_validate(
-    {"min_images": 4, "max_images": 12, "min_side_px": 16, "resolution_px": 32, "held_out_share": 0.2}
-)
+SETTINGS = DatasetSettings.model_validate({"min_images": 4, "max_images": 12, "min_side_px": 16, "held_out_share": 0.2})
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def built(series: SmallSeries, settings: DatasetSettings = SETTINGS, seed: int =
     tables = series.tables()
     return build_dataset(
         HERO, tables.members, tables.instances, tables.frames, tables.embeddings, series.captions(),
-        series.frames_source, series.layout, settings, seed, **kwargs,
+        series.frames_source, series.layout, settings, seed, resolution_px=32, **kwargs,
     )  # fmt: skip
 
 
@@ -72,7 +71,8 @@ def test_images_and_masks_belong_together(series: SmallSeries) -> None:
         image, mask = load_training_image(series.layout, row)
         assert (image.mode, mask.mode) == ("RGB", "L")
         assert image.size == mask.size == (row["width_px"], row["height_px"])
-        assert max(image.size) <= 32
+        assert 0.9 * 32 * 32 < image.width * image.height <= 32 * 32
+        assert place(*image.size, 32, 8).scaled_width_px == image.width
         pixels, alpha = np.asarray(image).astype(int), np.asarray(mask)
         inside = pixels[alpha == 255]
         assert np.abs(inside - (210, 30, 30)).mean() < 12
@@ -222,7 +222,7 @@ def test_missing_caption_is_an_error_with_its_remedy(series: SmallSeries) -> Non
     with pytest.raises(ValueError, match="Materialize `captions`"):
         build_dataset(
             HERO, tables.members, tables.instances, tables.frames, tables.embeddings, series.captions().head(3),
-            series.frames_source, series.layout, SETTINGS, 0,
+            series.frames_source, series.layout, SETTINGS, 0, resolution_px=32,
         )  # fmt: skip
 
 

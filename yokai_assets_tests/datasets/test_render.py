@@ -51,10 +51,10 @@ def test_scaled_down_but_never_up(limit: int, size: tuple[int, int]) -> None:
         assert image.size == mask.size == size
 
 
-def test_aspect_is_kept() -> None:
-    """Protects: tall characters stay tall."""
-    image, _ = render_plain(CUTOUT.resize((20, 60)), (0, 0, 20, 60), (0, 0, 20, 60), WHITE, 30)
-    assert image.size == (10, 30)
+def test_tall_characters_stay_tall_and_have_the_area_of_square_ones() -> None:
+    """Protects: a figure standing upright is not trained on with half the pixels of a face."""
+    image, mask = render_plain(CUTOUT.resize((40, 160)), (0, 0, 40, 160), (0, 0, 40, 160), WHITE, 60)
+    assert image.size == mask.size == (30, 120)
 
 
 def test_grounds_vary_and_repeat_with_their_seed() -> None:

@@ -1,5 +1,7 @@
 """The graph as a whole: what exists, how it hangs together, and the policies that every part must follow."""
 
+from operator import attrgetter
+
 import dagster as dg
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -7,7 +9,7 @@ from syrupy.assertion import SnapshotAssertion
 from yokai_assets.definitions import build_definitions
 from yokai_assets.defs.operations.planning import BLOCKING_CHECKS, UPSTREAM
 from yokai_assets.defs.policies import GPU_POOL, POLICIES
-from yokai_assets.defs.results import ASSET_SETTINGS
+from yokai_assets.defs.results import ASSET_SETTINGS, settings_fingerprint
 from yokai_assets.defs.tables import ASSET_TABLES
 from yokai_assets.settings import Settings
 
@@ -108,5 +110,13 @@ def test_the_planner_knows_the_graph(definitions, specs):
 
 def test_settings_of_assets_exist():
     """A misspelt section would make an asset blind to changed settings."""
-    for names in ASSET_SETTINGS.values():
-        assert set(names) <= set(Settings.model_fields)
+    for name in {name for names in ASSET_SETTINGS.values() for name in names}:
+        attrgetter(name)(Settings())
+
+
+def test_training_resolution_makes_the_training_set_stale():
+    """Images on disk have the area that training wants: at 1024, a set made for 512 would train on small pictures."""
+    small, large = (Settings.model_validate({"training": {"resolution_px": side}}) for side in (512, 1024))
+    longer = Settings.model_validate({"training": {"max_train_steps": 3}})
+    versions = [settings_fingerprint(s, "training_dataset") for s in (small, large, longer)]
+    assert versions[0] == versions[2] != versions[1]

@@ -124,7 +124,7 @@ def training_dataset(
         result = build_dataset(
             context.partition_key, character_members, rows.instances, frames_of(rows.instances, layout),
             rows.embeddings, captions, UPath(chosen.frames_source), layout, chosen.dataset, chosen.seed,
-            progress=progress.of(context),
+            resolution_px=chosen.training.resolution_px, progress=progress.of(context),
         )  # fmt: skip
     counts = dict(result.table.group_by("split").len().iter_rows())
     sheet = files_sheet(layout, result.table.sort("split", "image")["image"].head(40).to_list())
