@@ -1,10 +1,18 @@
-"""Which device networks run on, said once for torch and ONNX Runtime.
+"""Which device networks run on, said once for torch and ONNX Runtime; what it can do, and running out of its memory.
 
 Choosing only; moving tensors belongs to the stages.
 """
 
+import gc
 import logging
 import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_OUT_OF_MEMORY_WORDS = ("out of memory", "failed to allocate memory", "alloc_failed", "available memory of")
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,3 +72,61 @@ def limit_threads(cpu_threads: int) -> int:
     threads = cpu_threads or available
     torch.set_num_threads(threads)
     return threads
+
+
+def has_native_bf16(device: str) -> bool:
+    """Say whether a resolved device computes in bfloat16 itself; GPUs before Ampere only imitate it, slowly."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return False
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def halving_batches(
+    items: Sequence[_Item], batch_size: int, compute: Callable[[Sequence[_Item]], _Result]
+) -> Iterator[tuple[Sequence[_Item], _Result]]:
+    """Compute batch by batch; where memory runs out, with half the batch from there on.
+
+    Args:
+        items: What to compute, in order.
+        batch_size: Items of a batch at most.
+        compute: Computes one batch.
+
+    Yields:
+        Every batch and its result, in order.
+
+    Raises:
+        Exception: What `compute` raises, out of memory on a single item included.
+    """
+    size, done = max(1, batch_size), 0
+    while done < len(items):
+        batch = items[done : done + size]
+        try:
+            result = compute(batch)
+        except Exception as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+            size = len(batch) // 2
+            _LOG.warning("Out of memory with a batch of %d: going on with %d.", len(batch), size)
+        else:
+            yield batch, result
+            done += len(batch)
+            continue
+        # Only here is the error gone, whose traceback holds the tensors.
+        free_device_memory()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether torch, ONNX Runtime or Python raised an error because memory ran out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY_WORDS)
+
+
+def free_device_memory() -> None:
+    """Give back GPU memory of what is gone; pipelines hold themselves in reference cycles."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

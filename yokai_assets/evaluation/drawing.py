@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from yokai_assets.devices import halving_batches
 from yokai_assets.evaluation.grid import GridCell
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import EvaluationSettings
@@ -59,16 +60,7 @@ def draw_grid(
     pipeline.set_progress_bar_config(disable=True)
     size = min(_MAX_BATCH, max(1, _PIXELS_PER_CALL // (side_px * side_px)))
     done = 0
-    while done < len(cells):
-        batch = cells[done : done + size]
-        try:
-            pixels = _draw_batch(pipeline, batch, settings, side_px)
-        except RuntimeError as error:
-            if len(batch) == 1 or not _is_out_of_memory(error):
-                raise
-            size = max(1, len(batch) // 2)
-            free_device_memory()
-            continue
+    for batch, pixels in halving_batches(cells, size, lambda part: _draw_batch(pipeline, part, settings, side_px)):
         yield from zip(batch, pixels, strict=True)
         done += len(batch)
         progress(done, len(cells), "pictures")
@@ -128,20 +120,3 @@ def _draw_batch(pipeline: Any, batch: Sequence[GridCell], settings: EvaluationSe
             output_type="np",
         )
     return np.asarray(output.images, dtype=np.float32)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
-
-
-def free_device_memory() -> None:
-    """Give back GPU memory of pipelines that are gone; they hold themselves in reference cycles."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -14,11 +14,11 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.devices import free_device_memory
 from yokai_assets.evaluation.choice import choose_checkpoint
 from yokai_assets.evaluation.drawing import (
     PictureModel,
     draw_grid,
-    free_device_memory,
     picture_defect,
     save_picture,
     to_image,
@@ -270,9 +270,10 @@ def _draw(work: Work, checkpoint: Checkpoint | None) -> tuple[DrawnGrid, list[st
     free_device_memory()
     work.done_count += len(work.cells)
     work.shown[step] = [images[index] for index in shown_cells(work.cells)]
-    grey, threshold = work.settings.embedding.neutral_grey, work.settings.segmentation.presence_threshold
-    subject = embed_drawn(images, work.model, work.matte, threshold, grey)
-    whole = embed_drawn(images, work.model, None, threshold, grey) if work.matte else subject
+    segmentation, grey = work.settings.segmentation, work.settings.embedding.neutral_grey
+    threshold, batch_size = segmentation.presence_threshold, segmentation.batch_size
+    subject = embed_drawn(images, work.model, work.matte, threshold, grey, batch_size)
+    whole = embed_drawn(images, work.model, None, threshold, grey, batch_size) if work.matte else subject
     return DrawnGrid(work.cells, subject, whole, defects), files
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from PIL import Image
 
 from yokai_assets.datasets import load_training_image
+from yokai_assets.devices import halving_batches
 from yokai_assets.embedding.instances import neutral_ground
 from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.storage.layout import Layout
@@ -101,21 +102,22 @@ def embed_drawn(
     matte: CharacterMatte | None,
     threshold: float,
     grey: int,
+    batch_size: int,
 ) -> np.ndarray:
     """Return unit vectors f32 [N, D] of drawn pictures, the character cut out where a matte is given.
 
     A picture in which the matte finds nothing is compared as a whole: it does not show the character, and its
-    vector will say so.
+    vector will say so. The matte sees at most `batch_size` pictures at a time, and fewer where memory runs out.
     """
     if matte is None:
         return encoder.embed_images([_on_ground(image, None, grey) for image in images])
-    masks = matte.raw(list(images))
-    return encoder.embed_images(
-        [
+    prepared: list[Image.Image] = []
+    for batch, masks in halving_batches(images, batch_size, lambda part: matte.raw(list(part))):
+        prepared += [
             _on_ground(image, (raw * 255).clip(0, 255).astype(np.uint8) if (raw >= threshold).any() else None, grey)
-            for image, raw in zip(images, masks, strict=True)
+            for image, raw in zip(batch, masks, strict=True)
         ]
-    )
+    return encoder.embed_images(prepared)
 
 
 def exemplar_vectors(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from yokai_assets.evaluation import EvaluationError, evaluate_character, load_evaluation
 from yokai_assets.tables import EVALUATIONS, TableError
-from yokai_assets_tests.evaluation.fakes import World, broken_png
+from yokai_assets_tests.evaluation.fakes import SaturationMatte, World, broken_png
 
 
 def test_a_lora_of_the_character_beats_the_base_model_and_is_recognised(world: World):
@@ -196,16 +196,45 @@ def test_progress_counts_every_picture(world: World):
 def test_backgrounds_do_not_count_when_characters_are_cut_out(world: World):
     """Protects the comparison of characters, not of backgrounds: same character, other ground, high cosine."""
     from yokai_assets.evaluation.subjects import embed_drawn
-    from yokai_assets_tests.evaluation.fakes import ColourEncoder, SaturationMatte
+    from yokai_assets_tests.evaluation.fakes import ColourEncoder
 
     image = world.training_pictures[0]
     mask = np.asarray(image.convert("HSV"))[..., 1] > 90
     pixels = np.asarray(image).copy()
     pixels[~mask] = (20, 20, 20)
     pair = [image, Image.fromarray(pixels)]
-    cut = embed_drawn(pair, ColourEncoder(), SaturationMatte(), 0.5, 128)
-    whole = embed_drawn(pair, ColourEncoder(), None, 0.5, 128)
+    cut = embed_drawn(pair, ColourEncoder(), SaturationMatte(), 0.5, 128, 8)
+    whole = embed_drawn(pair, ColourEncoder(), None, 0.5, 128, 8)
     assert cut[0] @ cut[1] > 0.99 > 0.7 > whole[0] @ whole[1]
+
+
+class SmallDeviceMatte(SaturationMatte):
+    """Has room for three pictures at a time."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def raw(self, images: list[Image.Image]) -> list[np.ndarray]:
+        self.batches.append(len(images))
+        if len(images) > 3:
+            raise RuntimeException("CUDA failure 2: out of memory")
+        return super().raw(images)
+
+
+class RuntimeException(Exception):  # noqa: N818
+    """As ONNX Runtime raises it: no `RuntimeError`."""
+
+
+def test_the_matte_sees_a_batch_at_a_time_and_fewer_where_memory_runs_out(world: World):
+    """Protects the evaluation on a GPU that holds the base model too."""
+    world.checkpoint(100, "cluster_000")
+    roomy = evaluate_character(*world.arguments(), **world.parts()).table
+    segmentation = world.settings.segmentation.model_copy(update={"batch_size": 5})
+    world.settings = world.settings.model_copy(update={"segmentation": segmentation})
+    matte = SmallDeviceMatte()
+    tight = evaluate_character(*world.arguments(), **{**world.parts(), "matte": matte}).table
+    assert tight.equals(roomy)
+    assert matte.batches == [5, 2, 2, 2, 2] * 2
 
 
 def test_table_rejects_two_rows_of_one_step(world: World):
