@@ -13,6 +13,8 @@ from pathlib import Path
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.frames.decoding import IMAGE_ERRORS
+
 _QUALITY = 84
 
 
@@ -77,7 +79,7 @@ def _encode(source: UPath, target: Path, side_px: int) -> tuple[int, int] | None
         with source.open("rb") as file, Image.open(file) as opened:
             has_alpha = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
             image = opened.convert("RGBA" if has_alpha else "RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except IMAGE_ERRORS:
         return None
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)

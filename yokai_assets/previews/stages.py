@@ -12,6 +12,7 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.storage.layout import Layout
 
@@ -44,7 +45,7 @@ def files_sheet(
     images: list[Image.Image] = []
     shown: list[str] = []
     for index, file in enumerate(files):
-        with contextlib.suppress(OSError, ValueError), layout.absolute(file).open("rb") as stream:
+        with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
             image = Image.open(stream)
             image.load()
             images.append(image)
@@ -74,7 +75,7 @@ def groups_sheet(
 
 def _open_or_blank(layout: Layout, file: str) -> Image.Image:
     if file:
-        with contextlib.suppress(OSError, ValueError), layout.absolute(file).open("rb") as stream:
+        with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
             image = Image.open(stream)
             image.load()
             return image
