@@ -1,10 +1,12 @@
-"""How a check is declared and how it reports: expected, actual, a capped sample, and what to do.
+"""How a check is declared, how it reports (expected, actual, a capped sample, what to do), and what it said last.
 
 The checks themselves stand beside the assets of their domain.
 """
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -36,6 +38,29 @@ def partitioned_check(
             )
 
     return declare
+
+
+@dataclass(frozen=True, slots=True)
+class LatestEvaluation:
+    """What a check said last of a partition, and when."""
+
+    at: datetime
+    passed: bool
+    severity: dg.AssetCheckSeverity
+
+
+def latest_evaluations(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, LatestEvaluation]:
+    """Return partition (None: of an unpartitioned asset) -> what the check said last; one pass over its history."""
+    latest: dict[str | None, LatestEvaluation] = {}
+    key, cursor = dg.AssetCheckKey(dg.AssetKey(asset), check), None
+    while records := instance.event_log_storage.get_asset_check_execution_history(key, limit=1000, cursor=cursor):
+        for record in records:  # newest first
+            evaluation = record.event.asset_check_evaluation if record.event else None
+            if record.event and evaluation:
+                at = datetime.fromtimestamp(record.event.timestamp, UTC)
+                latest.setdefault(record.partition, LatestEvaluation(at, evaluation.passed, evaluation.severity))
+        cursor = records[-1].id
+    return latest
 
 
 def judged(

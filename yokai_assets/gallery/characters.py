@@ -81,6 +81,7 @@ class CharacterEntry:
         training: Record of the last finished training.
         events: Rows of `EVENTS`, oldest first.
         failures: Open failures.
+        too_small_reason: Why its training set is too small, if it is.
         problems: Files that could not be read, in words.
     """
 
@@ -98,6 +99,7 @@ class CharacterEntry:
     training: TrainingRecord | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     failures: list[FailureRecord] = field(default_factory=list)
+    too_small_reason: str | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -111,6 +113,8 @@ class CharacterEntry:
             return "published"
         if self.failures:
             return "failed"
+        if self.too_small_reason:
+            return "too_small"
         if self.evaluation:
             return "evaluated"
         if self.training:
@@ -123,7 +127,13 @@ class CharacterEntry:
         text = STATUS_TEXTS[self.status]
         if self.status == "failed":
             return f"{text}: {self.failures[0].reason}"
-        return f"{text} ({self.member_count} found)" if self.status == "too_small" else text
+        if self.status == "too_small":
+            text = (
+                f"{text}: {self.too_small_reason}" if self.too_small_reason else f"{text} ({self.member_count} found)"
+            )
+        if self.lora and self.status in ("too_small", "retired"):
+            text += "; the LoRA that was published before is still there"
+        return text
 
     @property
     def image_counts(self) -> dict[str, int]:
@@ -162,7 +172,8 @@ def load_character(
         episode_count=row["episode_count"],
         exemplars=[cutouts[name] for name in row["exemplars"] or [] if name in cutouts],
         events=list(events),
-        failures=list(failures),
+        failures=[failure for failure in failures if not failure.is_too_small],
+        too_small_reason=next((failure.reason for failure in failures if failure.is_too_small), None),
     )
     _read_tables(entry, layout)
     _read_profile(entry, layout)

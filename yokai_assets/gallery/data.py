@@ -13,7 +13,7 @@ import polars as pl
 from upath import UPath
 
 from yokai_assets.gallery.characters import CharacterEntry, load_character
-from yokai_assets.gallery.failures import FailureRecord, open_failures
+from yokai_assets.gallery.failures import FailureRecord, IsOver, open_failures
 from yokai_assets.registry import RegistryError, RegistryStore
 from yokai_assets.storage.files import is_local
 from yokai_assets.storage.layout import Layout
@@ -89,15 +89,16 @@ _EPISODES = pl.Schema(
 )
 
 
-def load_gallery_data(layout: Layout, *, at: datetime | None = None) -> GalleryData:
+def load_gallery_data(layout: Layout, *, at: datetime | None = None, is_over: IsOver | None = None) -> GalleryData:
     """Read what the stages left behind. Missing things are stages that have not run, damaged ones are problems.
 
     Args:
         layout: Where everything lies.
         at: Time to note; unset: now.
+        is_over: Says which failures of the log are over; unset: files tell.
     """
     problems: list[str] = []
-    failures = open_failures(layout)
+    failures = open_failures(layout, is_over)
     data = GalleryData(
         series=layout.series,
         read_at=at or datetime.now(UTC),
@@ -124,12 +125,16 @@ def _add_characters(data: GalleryData, layout: Layout) -> None:
         return
     data.registry_version = registry.version
     characters = registry.characters.sort("character_id")
+    states = dict(characters.select("character_id", "state").iter_rows())
+    # Nobody will mend what failed for a character that is not trained any more.
+    data.failures = [failure for failure in data.failures if states.get(failure.partition or "", "active") == "active"]
     cutouts = _cutouts(characters, layout, data.problems)
     events = registry.events.sort("event_id")
     for row in characters.iter_rows(named=True):
         own_events = events.filter(pl.col("character_id") == row["character_id"]).to_dicts()
         own_failures = [failure for failure in data.failures if failure.partition == row["character_id"]]
         data.characters.append(load_character(row, layout, cutouts, own_events, own_failures))
+    data.failures = [failure for failure in data.failures if not failure.is_too_small]
     shown = characters.filter(pl.col("state") != "retired")
     data.map_points = place_characters(shown)
 

@@ -1,19 +1,23 @@
 """The failure log: one JSON line per failed step, and which of them are still open.
 
-The log only grows. A failure is closed as soon as the step's output for that partition is newer than the failure.
+The log only grows. Whether a failure is over is said by who knows what was made since (`IsOver`); where nobody does,
+by files: it is over as soon as the output of its asset for that partition is newer than the failure.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
+from yokai_assets.registry.store import CURRENT
 from yokai_assets.storage.files import is_local, write_text
 from yokai_assets.storage.layout import Layout
 
 FAILURES_FILE = "failures.jsonl"
+SIZE_CHECK = "dataset_is_large_enough"
+"""The check that a character is large enough to train. That it is not is no failure but a fact."""
 
 
 class FailureRecord(BaseModel):
@@ -22,24 +26,35 @@ class FailureRecord(BaseModel):
     Attributes:
         at: When.
         step: Asset or check that failed.
+        asset: The asset of a check; None where `step` is the asset itself.
         partition: Episode or character; None for steps of the whole series.
         reason: What happened and what to do, in words.
-        is_check: The step is a check that stopped its partition.
+        is_check: The step is a check that did its work and refused what it saw.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     at: datetime
     step: str
+    asset: str | None = None
     partition: str | None = None
     reason: str
     is_check: bool = False
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether it says that a character has too few images to train."""
+        return self.is_check and self.step == SIZE_CHECK
+
+
+IsOver = Callable[[FailureRecord], bool]
+"""Says whether a failure is mended, or concerns something that is no more."""
 
 
 def append_failures(layout: Layout, failures: Iterable[FailureRecord]) -> None:
     """Add failures to the log."""
     text = "".join(failure.model_dump_json() + "\n" for failure in failures)
-    path = layout.pipeline / FAILURES_FILE
+    path = failures_file(layout)
     if not text:
         return
     if is_local(path):
@@ -50,13 +65,24 @@ def append_failures(layout: Layout, failures: Iterable[FailureRecord]) -> None:
     write_text(path, (path.read_text(encoding="utf-8") if path.exists() else "") + text)
 
 
-def open_failures(layout: Layout) -> list[FailureRecord]:
-    """Return the latest failure of every step and partition that is not mended yet, newest first."""
+def open_failures(layout: Layout, is_over: IsOver | None = None) -> list[FailureRecord]:
+    """Return the latest failure of every step and partition that is not over yet, newest first.
+
+    Args:
+        layout: Where the log lies.
+        is_over: Knows what was made since; unset: files tell.
+    """
+    is_over = is_over or (lambda failure: _is_followed_by_output(failure, layout))
     latest: dict[tuple[str, str | None], FailureRecord] = {}
-    for failure in _read(layout.pipeline / FAILURES_FILE):
+    for failure in _read(failures_file(layout)):
         latest[failure.step, failure.partition] = failure
-    unmended = [failure for failure in latest.values() if not _is_mended(failure, layout)]
-    return sorted(unmended, key=lambda f: (f.at, f.step, f.partition or ""), reverse=True)
+    still_open = [failure for failure in latest.values() if not is_over(failure)]
+    return sorted(still_open, key=lambda f: (f.at, f.step, f.partition or ""), reverse=True)
+
+
+def failures_file(layout: Layout) -> UPath:
+    """Return where the log lies; it may not be there."""
+    return layout.pipeline / FAILURES_FILE
 
 
 def _read(path: UPath) -> list[FailureRecord]:
@@ -74,23 +100,29 @@ def _read(path: UPath) -> list[FailureRecord]:
     return failures
 
 
-def _is_mended(failure: FailureRecord, layout: Layout) -> bool:
-    if failure.is_check:
-        return False
+def _is_followed_by_output(failure: FailureRecord, layout: Layout) -> bool:
+    asset = failure.asset or failure.step
     return any(
         path.exists() and datetime.fromtimestamp(path.stat().st_mtime, UTC) > failure.at
-        for path in _outputs(failure, layout)
+        for path in _outputs(asset, failure.partition, layout)
     )
 
 
-def _outputs(failure: FailureRecord, layout: Layout) -> list[UPath]:
-    """Return the files whose being newer shows that the step has succeeded since."""
-    outputs = [layout.table(failure.step, failure.partition)]
-    if failure.partition:
-        folder = layout.lora(failure.partition)
+def _outputs(asset: str, partition: str | None, layout: Layout) -> list[UPath]:
+    """Return the files whose being newer shows that the asset was made since."""
+    outputs = [layout.table(asset, partition)]
+    if partition is None:
         outputs += {
-            "lora_model": [folder / f"{failure.partition}-training.json"],
-            "published_lora": [folder / "README.md"],
-            "character_profile": [layout.ai_analysis(failure.partition) / "profile.json"],
-        }.get(failure.step, [])
+            "embedding_index": [layout.database],
+            "character_registry": [layout.registry / CURRENT],
+            "catalog": [layout.database],
+            "gallery": [layout.gallery / "index.html"],
+        }.get(asset, [])
+        return outputs
+    folder = layout.lora(partition)
+    outputs += {
+        "lora_model": [folder / f"{partition}-training.json"],
+        "published_lora": [folder / "README.md"],
+        "character_profile": [layout.ai_analysis(partition) / "profile.json"],
+    }.get(asset, [])
     return outputs

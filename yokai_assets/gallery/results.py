@@ -90,6 +90,9 @@ class FailureResult(_Result):
     reason: str
 
 
+_FAILURE_FIELDS = set(FailureResult.model_fields)
+
+
 class PipelineResults(_Result):
     """The outcome of the road so far."""
 
@@ -126,7 +129,9 @@ def pipeline_results(data: GalleryData) -> PipelineResults:
         },
         storage_bytes=data.storage_bytes,
         characters=[_character(entry) for entry in data.characters],
-        failures=[FailureResult(**failure.model_dump(exclude={"is_check"})) for failure in data.failures],
+        failures=[
+            FailureResult(**failure.model_dump(include=set(FailureResult.model_fields))) for failure in data.failures
+        ],
         problems=[*data.problems, *(problem for entry in data.characters for problem in entry.problems)],
     )
 

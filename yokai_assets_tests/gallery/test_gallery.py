@@ -28,6 +28,7 @@ from yokai_assets.gallery.character_map import _to_grid
 from yokai_assets.gallery.charts import interval_rows, line_chart
 from yokai_assets.storage.layout import Layout
 from yokai_assets_tests.gallery.sample import AT, SampleSeries
+from yokai_assets_tests.previews.test_stages import with_broken_chunk
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -189,6 +190,17 @@ def test_damaged_files_are_named_and_the_rest_is_shown(tmp_path: Path):
     assert len(data.characters) == 2 and data.characters[1].problems == []
 
 
+def test_a_damaged_picture_is_left_out_of_its_page(tmp_path: Path):
+    """Protects the report from a PNG whose chunks are broken: Pillow raises a SyntaxError there."""
+    sample = SampleSeries(tmp_path, 2, episode_count=1, side_px=40, exemplar_count=1, image_count=3)
+    layout = sample.write()
+    picture = Path(str(layout.training_data("cluster_000") / "0001.png"))
+    picture.write_bytes(with_broken_chunk())
+    page = Path(str(build_gallery(layout, load_gallery_data(layout)))).parent / "characters" / "cluster_000.html"
+    shown = [image["alt"] for image in Page(page).images if image["alt"] and "of cluster_000" in image["alt"]]
+    assert len(shown) >= 2
+
+
 def test_a_failed_build_leaves_the_old_report(layout: Layout, gallery: Path, data: GalleryData):
     """Protects a reader: the folder is swapped as one."""
     before = sorted(path.name for path in gallery.rglob("*"))
@@ -219,6 +231,49 @@ def test_a_failure_is_closed_by_newer_output_only(tmp_path: Path):
     with (layout.pipeline / "failures.jsonl").open("a") as file:
         file.write('{"at": "2026-')
     assert [failure.reason for failure in open_failures(layout)] == ["again", "too much noise"]
+    assert open_failures(layout, lambda failure: failure.reason != "again")[0].reason == "again"
+
+
+@pytest.mark.parametrize("step", ["embedding_index", "character_registry", "catalog", "gallery"])
+def test_failures_of_steps_without_a_table_are_closed_too(layout: Layout, gallery: Path, step: str):
+    """Protects against failures that stay for ever: the index, the registry and the report have other outputs."""
+    layout.database.write_bytes(b"")
+    past = FailureRecord(at=datetime(2020, 1, 1, tzinfo=UTC), step=step, reason="disk full")
+    own = Layout(layout.root, layout.series)
+    append_failures(own, [past])
+    assert step not in [failure.step for failure in open_failures(own)]
+    append_failures(own, [past.model_copy(update={"at": datetime.now(UTC) + timedelta(hours=1)})])
+    assert step in [failure.step for failure in open_failures(own)]
+
+
+def test_a_character_with_too_few_images_is_too_small_not_failed(tmp_path: Path):
+    """Protects the count of failures: that a character is rare is a fact, told with its numbers."""
+    layout = SampleSeries(tmp_path, 4, episode_count=1, side_px=40, exemplar_count=1, image_count=3).write()
+    few = FailureRecord(
+        at=AT, step="dataset_is_large_enough", asset="training_dataset", partition="cluster_001",
+        reason="9 training images; expected at least 20", is_check=True,
+    )  # fmt: skip
+    retired = FailureRecord(at=AT, step="lora_model", partition="cluster_003", reason="out of memory")
+    append_failures(layout, [few, retired])
+    data = load_gallery_data(layout, is_over=lambda _: False)
+    entry = data.characters[1]
+    assert (entry.status, entry.failures) == ("too_small", [])
+    assert "9 training images" in entry.status_text
+    assert data.failures == [], "nobody will mend what failed for a retired character"
+    results = json.loads(write_pipeline_results(layout, data).read_text())
+    assert (results["failed"], results["skipped"], results["failures"]) == (0, 2, [])
+
+
+def test_what_is_kept_of_a_retired_character_is_told(tmp_path: Path):
+    """Protects the truth about characters that went: the LoRA is there, the character is not."""
+    layout = SampleSeries(tmp_path, 4, episode_count=1, side_px=40, exemplar_count=1, image_count=3).write()
+    lora = layout.lora("cluster_003") / "cluster_003.safetensors"
+    lora.parent.mkdir(parents=True, exist_ok=True)
+    lora.write_bytes(b"")
+    data = load_gallery_data(layout)
+    entry = data.characters[3]
+    assert entry.status == "retired" and "published before is still there" in entry.status_text
+    build_gallery(layout, data)
 
 
 def test_map_cells_are_distinct_and_keep_neighbours():

@@ -16,6 +16,7 @@ from upath import UPath
 
 from yokai_assets.defs.operations.planning import Planner, Work
 from yokai_assets.defs.partitions import CHARACTERS, EPISODES, register
+from yokai_assets.defs.policies import POLICIES
 from yokai_assets.frames.episodes import SourceProblem, discover_episodes
 from yokai_assets.gallery.failures import FailureRecord, append_failures
 from yokai_assets.registry import RegistryStore
@@ -134,7 +135,8 @@ def _failures(result: dg.ExecuteInProcessResult, work: Work) -> Iterator[Failure
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
             stopped_by_check = True
-            yield _failure(work, evaluation.check_name, evaluation.description or "", is_check=True)
+            asset = evaluation.asset_key.to_user_string()
+            yield _failure(work, evaluation.check_name, evaluation.description or "", asset=asset, is_check=True)
     for event in result.all_events:
         if event.is_step_failure and event.step_key:
             error = event.step_failure_data.error
@@ -142,11 +144,22 @@ def _failures(result: dg.ExecuteInProcessResult, work: Work) -> Iterator[Failure
             if stopped_by_check and cause and "DagsterAssetCheckFailedError" in (cause.cls_name or ""):
                 continue
             message = (cause.message if cause else "failed").strip().splitlines()
-            yield _failure(work, event.step_key, " ".join(message)[:2000])
+            step, asset = _step_of(event.step_key)
+            yield _failure(work, step, " ".join(message)[:2000], asset=asset)
 
 
-def _failure(work: Work, step: str, reason: str, *, is_check: bool = False) -> FailureRecord:
-    return FailureRecord(at=datetime.now(UTC), step=step, partition=work.partition, reason=reason, is_check=is_check)
+def _step_of(step_key: str) -> tuple[str, str | None]:
+    """Return the asset that a step makes; or a check, whose step is named `<asset>_<check>`, and its asset."""
+    if step_key not in POLICIES:
+        for asset in sorted(POLICIES, key=len, reverse=True):
+            if step_key.startswith(f"{asset}_"):
+                return step_key.removeprefix(f"{asset}_"), asset
+    return step_key, None
+
+
+def _failure(work: Work, step: str, reason: str, *, asset: str | None = None, is_check: bool = False) -> FailureRecord:
+    at = datetime.now(UTC)
+    return FailureRecord(at=at, step=step, asset=asset, partition=work.partition, reason=reason, is_check=is_check)
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:

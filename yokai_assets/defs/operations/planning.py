@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from yokai_assets.defs.characters.inputs import with_pixels
+from yokai_assets.defs.checking import LatestEvaluation, latest_evaluations
 from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
-from yokai_assets.defs.reports.assets import report_fingerprint
+from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
 from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.defs.series.assets import index_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
@@ -73,14 +74,17 @@ class Planner:
         self._instance = instance
         self._settings = settings
         self._layout = Layout.of(settings)
+        self._evaluations: dict[tuple[str, str], dict[str | None, LatestEvaluation]] = {}
 
     def episodes(self, episodes: list[EpisodeSource]) -> Iterator[Work]:
         """Yield the work of each episode that has any."""
+        self._evaluations.clear()
         for episode in episodes:
             yield from self._work(jobs.EPISODES_JOB, episode.key, {"frames": source_fingerprint(episode)})
 
     def series(self) -> Iterator[Work]:
         """Yield the work of the series, if any."""
+        self._evaluations.clear()
         yield from self._work(jobs.SERIES_JOB, None, {"embedding_index": index_fingerprint(self._layout)})
 
     def characters(self, keys: list[str]) -> Iterator[Work]:
@@ -88,6 +92,7 @@ class Planner:
         registry = RegistryStore(self._layout.registry).load()
         if registry is None:
             return
+        self._evaluations.clear()
         seen = with_pixels(registry.members, self._layout, skip_damaged=True)  # the step itself names a damaged file
         by_character = seen.partition_by("character_id", as_dict=True)
         for key in keys:
@@ -97,8 +102,9 @@ class Planner:
 
     def report(self) -> Iterator[Work]:
         """Yield the work of the report, if any."""
-        fingerprint = report_fingerprint(self._layout)
-        yield from self._work(jobs.REPORT_JOB, None, {"catalog": fingerprint, "gallery": fingerprint})
+        sources = {"catalog": report_fingerprint(self._layout), "gallery": gallery_fingerprint(self._layout)}
+        self._evaluations.clear()
+        yield from self._work(jobs.REPORT_JOB, None, sources)
 
     def _work(
         self,
@@ -158,12 +164,10 @@ class Planner:
     def _is_stopped_by_check(self, asset: str, partition: str | None) -> bool:
         """Say whether a blocking check failed on what is there: what follows must not be made from it."""
         for name in BLOCKING_CHECKS.get(asset, ()):
-            history = self._instance.event_log_storage.get_asset_check_execution_history(
-                dg.AssetCheckKey(dg.AssetKey(asset), name), limit=10_000
-            )
-            latest = next((entry for entry in history if entry.partition == partition), None)
-            evaluation = latest.event.asset_check_evaluation if latest and latest.event else None
-            if evaluation and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            if (asset, name) not in self._evaluations:
+                self._evaluations[asset, name] = latest_evaluations(self._instance, asset, name)
+            latest = self._evaluations[asset, name].get(partition)
+            if latest and not latest.passed and latest.severity == dg.AssetCheckSeverity.ERROR:
                 return True
         return False
 

@@ -6,13 +6,15 @@ import dagster as dg
 from upath import UPath
 
 from yokai_assets.defs.policies import DUCKDB_POOL
+from yokai_assets.defs.reports.closing import failures_over
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, timed
 from yokai_assets.defs.series.assets import indexed_files
 from yokai_assets.gallery import build_gallery, load_gallery_data, write_pipeline_results
+from yokai_assets.gallery.failures import failures_file
 from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.database import publish
-from yokai_assets.storage.files import folder_bytes
+from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, table_files
 from yokai_assets.storage.publishing import WHOLE_TABLE
@@ -43,6 +45,13 @@ def report_fingerprint(layout: Layout) -> str:
     published = layout.root / "models" / "lora" / layout.series
     cards = {card.parent.name: card for card in sorted(published.glob("*/README.md"))} if published.exists() else {}
     return files_fingerprint({**indexed_files(layout), **reported_files(layout), "published": cards})
+
+
+def gallery_fingerprint(layout: Layout) -> str:
+    """Return a hash of what the gallery would show now: a step that failed changes it, though it makes no file."""
+    log = failures_file(layout)
+    failures = files_fingerprint({"failures": {"": log}}) if log.exists() else ""
+    return sha256_of_parts(report_fingerprint(layout), failures)[:32]
 
 
 @dg.asset(
@@ -77,12 +86,12 @@ def catalog(settings: SettingsResource) -> dg.MaterializeResult:
 
 
 @dg.asset(deps=[dg.AssetDep("catalog"), dg.AssetDep("published_lora", partition_mapping=_ALL)])
-def gallery(settings: SettingsResource) -> dg.MaterializeResult:
+def gallery(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """The static report: every character with its pictures, LoRA and scores; and `pipeline_results.json`."""
     chosen, layout = settings.load(), settings.layout
-    fingerprint = report_fingerprint(layout)
+    fingerprint = gallery_fingerprint(layout)
     with timed() as watch:
-        data = load_gallery_data(layout)
+        data = load_gallery_data(layout, is_over=failures_over(context.instance, chosen))
         page = build_gallery(layout, data)
         results = write_pipeline_results(layout, data)
     metadata = {
