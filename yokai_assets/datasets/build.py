@@ -1,9 +1,8 @@
 """A character's training set, from members to files: choose, hold out, render, write as one.
 
-The sequence only: the choice is `selection` and `split`, pixels are `render`, files are `kohya`.
+The sequence only: the choice is `choice`, pixels are `render`, files are `kohya`.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
-from yokai_assets.datasets import kohya, selection
+from yokai_assets.datasets import kohya
+from yokai_assets.datasets.choice import choose, digest, read_cutout
 from yokai_assets.datasets.render import (
     Box,
     Ground,
@@ -24,19 +24,15 @@ from yokai_assets.datasets.render import (
     render_original,
     render_plain,
 )
-from yokai_assets.datasets.selection import QualityLimits, Selection
-from yokai_assets.datasets.split import hold_out
-from yokai_assets.frames.decoding import FrameError
+from yokai_assets.datasets.selection import QualityLimits
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
-from yokai_assets.segmentation.layers import load_cutout
 from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.storage.files import is_local, recover_folder, sha256_of_parts
 from yokai_assets.storage.folders import replaced_folder
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import DATASET
 
-_MAX_POOL = 6000
 _STRANGER_SHARE = 0.02
 
 
@@ -112,19 +108,22 @@ def build_dataset(
     Raises:
         ValueError: Chosen images have no caption.
     """
-    limits = limits or QualityLimits()
-    chosen, held_out, notes = _choose(character_id, members, instances, embeddings, settings, seed, limits)
+    chosen = choose(
+        character_id, members, instances, embeddings, layout, settings, seed,
+        resolution_px=resolution_px, limits=limits or QualityLimits(),
+    )  # fmt: skip
     caption_of = _captions(captions, chosen.rows, character_id)
-    examples = _examples(chosen.rows, held_out, instances, frames, settings, seed)
+    examples = _examples(chosen.rows, chosen.held_out, instances, frames, settings, seed)
     dropped = chosen.dropped.copy()
     folder = layout.training_data(character_id)
     rows: list[dict[str, Any]] = []
+    frame_problems: list[str] = []
     with replaced_folder(folder, last=kohya.CONFIG_FILE) as temporary:
         for done, (example, cutout, frame, problem) in enumerate(
             _with_pixels(examples, frames, frames_source, layout), start=1
         ):
-            notes += [problem] if problem else []
-            if cutout is None:
+            frame_problems += [problem] if problem else []
+            if cutout is None:  # it was there a moment ago, when it was chosen
                 dropped["unreadable"] += 1
             else:
                 rows.append(_write(temporary, example, cutout, frame, caption_of, resolution_px))
@@ -134,8 +133,9 @@ def build_dataset(
         "split", "instance_id"
     )
     train_count = table.filter(pl.col("split") == "train").height
+    notes = (*chosen.notes, *_frames_note(frame_problems))
     return DatasetResult(
-        table, {r: n for r, n in dropped.items() if n}, folder, train_count < settings.min_images, tuple(notes)
+        table, {r: n for r, n in dropped.items() if n}, folder, train_count < settings.min_images, notes
     )
 
 
@@ -165,46 +165,6 @@ def load_training_image(layout: Layout, row: Mapping[str, Any]) -> tuple[Image.I
     return pictures[0], pictures[1]
 
 
-def _choose(
-    character_id: str,
-    members: pl.DataFrame,
-    instances: pl.DataFrame,
-    embeddings: pl.DataFrame,
-    settings: DatasetSettings,
-    seed: int,
-    limits: QualityLimits,
-) -> tuple[Selection, set[str], list[str]]:
-    """Return the chosen images, the instance_ids of those held out, and notes."""
-    rng = np.random.default_rng([seed, *_digest(character_id)[:2]])
-    most = max(2 * settings.max_images, min(limits.pool_per_image * settings.max_images, _MAX_POOL))
-    pool = selection.candidates(character_id, members, instances, embeddings)
-    pool = selection.passing_quality(pool, settings.min_side_px, limits)
-    pool = selection.without_near_duplicates(selection.within_pool(pool, most, rng), limits)
-    shots = selection.shot_numbers(pool.rows)
-    split = hold_out(shots, pool.rows["frame_index"].to_numpy(), settings.held_out_share, settings.min_images, rng)
-    held, notes = split.positions, []
-    if split.torn_shot is not None:
-        torn = pool.rows.row(int(np.flatnonzero(shots == split.torn_shot)[0]), named=True)
-        notes.append(
-            f"No whole shots hold about {settings.held_out_share:.0%} of the images, so the end of shot {torn['shot']} "
-            f"of {torn['episode']} is held out and the rest of it trained on: what the evaluation measures on held-out "
-            "images flatters the LoRA."
-        )
-    trained = np.setdiff1d(np.arange(pool.rows.height), held)
-    share = settings.held_out_share
-    most_held_out = max(2, round(settings.max_images * share / max(1 - share, share, 0.01)))
-    sides = [
-        selection.diverse(Selection(pool.rows[side], pool.vectors[side]), count)
-        for side, count in ((trained, settings.max_images), (held, most_held_out))
-    ]
-    both = Selection(
-        pl.concat([side.rows for side in sides]),
-        np.concatenate([side.vectors for side in sides]),
-        pool.dropped + sides[0].dropped + sides[1].dropped,
-    )
-    return both, set(sides[1].rows["instance_id"]), notes
-
-
 def _captions(captions: pl.DataFrame, rows: pl.DataFrame, character_id: str) -> dict[str, dict[str, Any]]:
     found = captions.filter(pl.col("instance_id").is_in(rows["instance_id"].implode()))
     missing = rows.height - found.height
@@ -218,7 +178,7 @@ def _captions(captions: pl.DataFrame, rows: pl.DataFrame, character_id: str) -> 
 
 def _examples(
     rows: pl.DataFrame,
-    held_out: set[str],
+    held_out: frozenset[str],
     instances: pl.DataFrame,
     frames: pl.DataFrame,
     settings: DatasetSettings,
@@ -234,24 +194,25 @@ def _examples(
         others = (other for number, other in strangers.get(row["frame_id"], ()) if number != row["instance_id"])
         is_forced = row["frame_id"] not in has_frame or any(overlap_share(crop, o) > _STRANGER_SHARE for o in others)
         split = kohya.HELD_OUT if row["instance_id"] in held_out else "train"
-        ground = draw_ground(np.random.default_rng([seed, *_digest(row["instance_id"])])) if is_forced else None
+        ground = draw_ground(np.random.default_rng([seed, *digest(row["instance_id"])])) if is_forced else None
         examples.append(_Example(row, split, box, crop, ground))
-    return [
-        example
+    grounded = {
+        example.row["instance_id"]: example
         for split in ("train", kohya.HELD_OUT)
         for example in _grounded([e for e in examples if e.split == split], settings.plain_background_share, seed)
-    ]
+    }
+    return [grounded[e.row["instance_id"]] for e in examples]
 
 
 def _grounded(examples: list[_Example], plain_share: float, seed: int) -> list[_Example]:
     """Put more images on plain ground until their share is reached; which ones, depends on seed and id alone."""
     missing = round(plain_share * len(examples)) - sum(e.ground is not None for e in examples)
     free = sorted(
-        (e.row["instance_id"] for e in examples if e.ground is None), key=lambda i: (_digest(f"{seed}/{i}"), i)
+        (e.row["instance_id"] for e in examples if e.ground is None), key=lambda i: (digest(f"{seed}/{i}"), i)
     )
     to_change = set(free[: max(0, missing)])
     return [
-        replace(e, ground=draw_ground(np.random.default_rng([seed, *_digest(e.row["instance_id"])])))
+        replace(e, ground=draw_ground(np.random.default_rng([seed, *digest(e.row["instance_id"])])))
         if e.row["instance_id"] in to_change
         else e
         for e in examples
@@ -261,7 +222,7 @@ def _grounded(examples: list[_Example], plain_share: float, seed: int) -> list[_
 def _with_pixels(
     examples: list[_Example], frames: pl.DataFrame, frames_source: UPath, layout: Layout
 ) -> Iterator[tuple[_Example, Image.Image | None, Image.Image | None, str]]:
-    """Yield example, cut-out, frame (where it is wanted and can be read) and a note where something is amiss."""
+    """Yield example, cut-out, frame (where it is wanted and can be read) and what is amiss with the frame."""
     wanted = pl.DataFrame(
         {"frame_id": [e.row["frame_id"] for e in examples if e.ground is None]}, schema={"frame_id": pl.String}
     )
@@ -272,29 +233,20 @@ def _with_pixels(
         if example.ground is None:
             _, picture = next(pictures)
             frame = picture if isinstance(picture, Image.Image) else None
-            problem = "" if frame else f"{picture} It is shown on plain ground instead."
+            problem = "" if frame else str(picture)
             expected = (example.row["frame_width_px"], example.row["frame_height_px"])
             if frame and frame.size != expected:
-                frame, problem = (
-                    None,
-                    f"{example.row['frame_id']}: the frame has changed size. It is shown on plain ground.",
-                )
-        cutout = _cutout(layout, example)
-        if cutout is None:
-            problem = (
-                f"{example.row['cutout']}: the cut-out cannot be read or has another size than its box. "
-                f"Materialize `character_layers` of {example.row['episode']} again."
-            )
-        yield example, cutout, frame, problem
+                episode = example.row["episode"]
+                remedy = f"Materialize `frames` and `character_layers` of {episode} again."
+                problem = f"{example.row['frame_id']}: is {frame.size}, was {expected} px. {remedy}"
+                frame = None
+        yield example, read_cutout(layout, example.row), frame, problem
 
 
-def _cutout(layout: Layout, example: _Example) -> Image.Image | None:
-    try:
-        cutout = load_cutout(layout, example.row["cutout"]).convert("RGBA")
-    except FrameError:
-        return None
-    x0, y0, x1, y1 = example.box
-    return cutout if cutout.size == (x1 - x0, y1 - y0) else None
+def _frames_note(problems: list[str]) -> tuple[str, ...]:
+    if not problems:
+        return ()
+    return (f"{len(problems)} image(s) are shown on plain ground for want of their frame, e.g. {problems[0]}",)
 
 
 def _write(
@@ -311,7 +263,7 @@ def _write(
         image, mask = render_original(frame, cutout, example.box, example.crop, resolution_px)
         caption = captioned["caption"]
     else:
-        ground = example.ground or draw_ground(np.random.default_rng(_digest(instance_id)))
+        ground = example.ground or draw_ground(np.random.default_rng(digest(instance_id)))
         image, mask = render_plain(cutout, example.box, example.crop, ground, resolution_px)
         says_ground = any("background" in tag for tag in captioned["tags"])
         caption = captioned["caption"] if says_ground else f"{captioned['caption']}, {ground.tag}"
@@ -358,8 +310,3 @@ def _boxes_by_frame(instances: pl.DataFrame, rows: pl.DataFrame) -> dict[str, li
 
 def _box(row: Mapping[str, Any]) -> Box:
     return row["x0"], row["y0"], row["x1"], row["y1"]
-
-
-def _digest(text: str) -> list[int]:
-    """Return four 32-bit numbers that depend on the text alone: seeds that do not shift when images come or go."""
-    return np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u4").tolist()

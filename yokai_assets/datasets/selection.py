@@ -3,6 +3,7 @@
 Tables and vectors only; no pixels are read. Holding out is `split`.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -10,8 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from yokai_assets.analysis.diversity import balanced_sample, farthest_first
+from yokai_assets.analysis.diversity import farthest_first
 from yokai_assets.embedding.instances import vector_matrix
+
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 REASONS = {
     "no_instance": "member without an instance or a vector: its episode has to be made again",
@@ -22,7 +25,8 @@ REASONS = {
     "atypical": "unlike the character's other images: most likely somebody else",
     "near_duplicate": "hardly differs from an image that is kept",
     "not_selected": "others show more variety (`dataset.max_images`)",
-    "unreadable": "the cut-out could not be read",
+    "unreadable": "the cut-out is missing, damaged or not as large as its box",
+    "low_resolution": "far smaller than what training wants, and enough larger ones are there",
 }
 """Why an image is left out, in words."""
 
@@ -41,6 +45,8 @@ class QualityLimits:
         near_duplicate_ratio: Cosine distance over the character's median distance between images, below which two
             are near-duplicates: relative, because models spread one character's images differently.
         min_duplicate_distance: Cosine distance below which two images always are near-duplicates.
+        min_training_area_share: Area of the box over that of training, below which an image is not taken while there
+            are enough larger ones: 1/16 is a quarter of the side.
         pool_per_image: Candidates kept for each image wanted, before distances are computed.
     """
 
@@ -50,6 +56,7 @@ class QualityLimits:
     max_outlier_spread: float = 3.0
     near_duplicate_ratio: float = 0.1
     min_duplicate_distance: float = 0.0005
+    min_training_area_share: float = 1 / 16
     pool_per_image: int = 20
 
 
@@ -118,11 +125,33 @@ def passing_quality(selection: Selection, min_side_px: int, limits: QualityLimit
     return passed
 
 
-def within_pool(selection: Selection, most: int, rng: np.random.Generator) -> Selection:
-    """Bound the work on a leading character with many thousand images: an even draw over its shots."""
+def within_pool(selection: Selection, most: int) -> Selection:
+    """Bound the work on a leading character with many thousand images.
+
+    Rows are taken in turns, evenly over episodes, and within an episode evenly over its shots, the best first: there
+    may be more shots than places.
+    """
     if selection.rows.height <= most:
         return selection
-    return selection.keep(balanced_sample(shot_numbers(selection.rows), most, rng), "not_selected")
+    turns = (
+        selection.rows.select("episode", "shot")
+        .with_row_index("position")
+        .with_columns(turn_of_shot=pl.col("position").cum_count().over("episode", "shot"))
+        .sort("turn_of_shot", "position")
+        .with_columns(turn=pl.col("position").cum_count().over("episode"))
+        .sort("turn", "turn_of_shot", "position")
+    )
+    return selection.keep(turns["position"].head(most).sort().to_numpy(), "not_selected")
+
+
+def large_enough(selection: Selection, count: int, resolution_px: int, limits: QualityLimits) -> Selection:
+    """Drop images far smaller than training wants, if at least `count` others are there.
+
+    Small pictures differ most from all others, for want of detail: a diverse subset would be full of them.
+    """
+    area = (pl.col("x1") - pl.col("x0")) * (pl.col("y1") - pl.col("y0"))
+    is_large = selection.rows.select(area >= limits.min_training_area_share * resolution_px**2).to_series().to_numpy()
+    return selection.keep(np.flatnonzero(is_large), "low_resolution") if is_large.sum() >= count else selection
 
 
 def without_near_duplicates(selection: Selection, limits: QualityLimits) -> Selection:
@@ -155,10 +184,16 @@ def _median_distance(vectors: NDArray[np.float32], sample: int = 600) -> float:
 
 
 def diverse(selection: Selection, count: int) -> Selection:
-    """Keep `count` images that differ as much as possible, evenly over episodes."""
+    """Keep `count` images that differ as much as possible, evenly over episodes.
+
+    Where there are more episodes than places, those that get one are spread over the series (the golden ratio's
+    multiples are): the earlier ones alone would show the character as it once looked.
+    """
     if selection.rows.height <= count:
         return selection
-    episodes = selection.rows["episode"].rank("dense").to_numpy().astype(np.int64)
+    episodes = selection.rows["episode"].rank("dense").to_numpy().astype(np.int64) - 1
+    order = np.argsort(np.argsort(np.arange(episodes.max() + 1) * _GOLDEN_RATIO % 1))
+    episodes = order[episodes]
     return selection.keep(farthest_first(selection.vectors, count, episodes), "not_selected")
 
 

@@ -167,6 +167,41 @@ def test_unreadable_frame_and_cutout(series: SmallSeries) -> None:
     assert result.table.height == 17
 
 
+def test_unusable_cutouts_are_replaced_by_the_next_best(series: SmallSeries) -> None:
+    """Protects: a set does not shrink for files that are gone while others could take their places."""
+    first = built(series)
+    gone, damaged, resized = first.table.filter(pl.col("split") == "train")["instance_id"][:3]
+    cutouts = {row["instance_id"]: series.layout.absolute(row["cutout"]) for row in series.instances}
+    cutouts[gone].unlink()
+    cutouts[damaged].write_bytes(cutouts[damaged].read_bytes()[:40])
+    Image.new("RGBA", (5, 5)).save(str(cutouts[resized]), lossless=True)
+    result = built(series)
+    assert result.table.filter(pl.col("split") == "train").height == 12
+    assert not {gone, damaged, resized} & set(result.table["instance_id"])
+    assert result.dropped["unreadable"] == 3
+    assert ["3 cut-out(s)" in note and "`character_layers`" in note for note in result.notes] == [True]
+    assert sum(result.dropped.values()) + result.table.height == 18
+
+
+def test_removed_layers_of_an_episode_are_noticed_at_once(series: SmallSeries) -> None:
+    """Protects: with an episode's cut-outs cleared away, the other episodes are trained on."""
+    for file in series.layout.character_layers("e1").iterdir():
+        file.unlink()
+    result = built(series)
+    assert set(result.table["episode"]) == {"e2"}
+    assert result.dropped["unreadable"] == 9
+    assert "1 episode(s): e1" in result.notes[0]
+
+
+def test_many_unreadable_frames_are_one_note(series: SmallSeries) -> None:
+    """Protects: a disk that is not mounted is told once, with an example and a count."""
+    for frame in series.frames:
+        (series.frames_source / frame["source"]).unlink()
+    result = built(series, SETTINGS.model_copy(update={"plain_background_share": 0.0}))
+    assert set(result.table["background"]) == {"plain"}
+    assert [note.startswith(f"{result.table.height} image(s)") for note in result.notes] == [True]
+
+
 def test_too_few_images_are_flagged(series: SmallSeries) -> None:
     """Protects: a small character is skipped knowingly, with its reasons, not with an exception."""
     result = built(series, SETTINGS.model_copy(update={"min_images": 40, "max_images": 60}))

@@ -94,10 +94,41 @@ def test_large_characters_are_bounded_before_distances_are_computed() -> None:
     """Protects: the leading character of a million frames does not need a terabyte."""
     count = 30_000
     rows = pl.DataFrame({"episode": ["e"] * count, "shot": (np.arange(count) // 3).tolist(), "n": range(count)})
-    pool = selection.within_pool(Selection(rows, np.zeros((count, 4), np.float32)), 5000, np.random.default_rng(0))
+    pool = selection.within_pool(Selection(rows, np.zeros((count, 4), np.float32)), 5000)
     assert pool.rows.height == len(pool.vectors) == 5000
     assert pool.rows.group_by("shot").len()["len"].max() == 1
     assert pool.dropped["not_selected"] == 25_000
+
+
+def test_bounding_is_even_over_episodes_and_takes_the_best_of_each_shot() -> None:
+    """Protects: with more shots than places, the later episodes of a long series are not left out."""
+    episodes = np.repeat(np.arange(200), 300)
+    rows = pl.DataFrame({"episode": episodes, "shot": np.tile(np.arange(300) // 3, 200), "n": np.arange(60_000)})
+    pool = selection.within_pool(Selection(rows, np.zeros((60_000, 2), np.float32)), 5000)
+    assert pool.rows.group_by("episode").len()["len"].to_list() == [25] * 200
+    assert (pool.rows["n"] % 3 == 0).all()
+
+
+def test_more_episodes_than_images_are_spread_over_the_series() -> None:
+    """Protects: a training set of a long series is not the character as it looked in the first episodes."""
+    vectors = np.stack([scattered(number) for number in range(214)])
+    rows = pl.DataFrame({"episode": [f"e{number:03d}" for number in range(214)]})
+    kept = selection.diverse(Selection(rows, vectors), 30).rows["episode"].str.slice(1).cast(pl.Int32)
+    assert kept.len() == 30
+    assert max(np.diff(sorted(kept))) < 20
+
+
+def test_tiny_images_are_taken_only_where_larger_ones_are_missing(tmp_path) -> None:
+    """Protects: pictures without detail, which differ from all others, do not fill a diverse subset."""
+    series = SmallSeries(UPath(tmp_path))
+    for number in range(9):
+        box = (10, 10, 18, 18) if number < 3 else (10, 10, 50, 50)
+        series.show("e1", number, {HERO: scattered(number)}, boxes={HERO: box})
+    kept = selection.large_enough(chosen(series), 6, 64, LIMITS)
+    assert (kept.rows["x1"] == 50).all()
+    assert kept.dropped == {"low_resolution": 3}
+    assert selection.large_enough(chosen(series), 7, 64, LIMITS).rows.height == 9
+    assert selection.large_enough(chosen(series), 6, 32, LIMITS).rows.height == 9
 
 
 def split(shots: list[int] | np.ndarray, share: float, min_training_images: int = 10, seed: int = 0) -> HeldOut:
