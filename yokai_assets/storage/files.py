@@ -8,20 +8,35 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
 TEMPORARY_MARK = ".partial-"
+RETIRED_SUFFIX = ".retired"
 
 
 def is_local(path: UPath | Path) -> bool:
     """Say whether `path` lies on a local file system."""
     return isinstance(path, Path) or getattr(path, "protocol", "") in ("", "file", "local")
+
+
+@cache
+def host_tag() -> str:
+    """Return eight hex digits that stand for this machine in names of unfinished files."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a hidden name beside `path` that says who makes it, so that `leftovers` knows what nobody will finish."""
+    owner = f"{host_tag()}-{os.getpid()}"
+    return path.with_name(f".{path.name}{TEMPORARY_MARK}{owner}-{uuid.uuid4().hex[:8]}")
 
 
 def write_bytes(path: UPath | Path, data: bytes) -> None:
@@ -46,7 +61,7 @@ def whole_file(path: UPath | Path) -> Iterator[Path]:
     if is_local(path):
         target = Path(str(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
+        temporary = temporary_beside(target)
         try:
             yield temporary
             with temporary.open("rb") as written:
@@ -70,9 +85,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
-    temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
+    temporary = temporary_beside(path)
     temporary.mkdir()
-    retired = path.with_name(f".{path.name}.retired")
+    retired = path.with_name(f".{path.name}{RETIRED_SUFFIX}")
     try:
         yield temporary
         if path.exists():
@@ -85,7 +100,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def recover_folder(path: Path) -> None:
     """Bring back the old folder if a kill hit `whole_folder` between its two renames."""
-    retired = path.with_name(f".{path.name}.retired")
+    retired = path.with_name(f".{path.name}{RETIRED_SUFFIX}")
     if not retired.exists():
         return
     if path.exists():

@@ -22,6 +22,7 @@ from yokai_assets.gallery.failures import FailureRecord, append_failures
 from yokai_assets.registry import RegistryStore
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.leftovers import remove_leftovers
 
 PROCESS_TAG = "yokai/process"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -79,6 +80,7 @@ class Road:
         """
         report = RoadReport()
         release_dead_runs(self._instance)
+        remove_leftovers(self._layout.root)
         episodes, report.problems = discover_episodes(UPath(self._settings.frames_source))
         episodes = episodes[:total_episodes]
         register(self._instance, EPISODES, [episode.key for episode in episodes])

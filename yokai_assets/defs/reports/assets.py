@@ -16,6 +16,7 @@ from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.leftovers import remove_leftovers
 from yokai_assets.storage.parquet import files_fingerprint, table_files
 from yokai_assets.storage.publishing import WHOLE_TABLE
 
@@ -90,6 +91,8 @@ def gallery(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg
     """The static report: every character with its pictures, LoRA and scores; and `pipeline_results.json`."""
     chosen, layout = settings.load(), settings.layout
     fingerprint = gallery_fingerprint(layout)
+    if leftovers := remove_leftovers(layout.root):
+        context.log.info(f"Removed {len(leftovers)} unfinished files and folders of killed processes.")
     with timed() as watch:
         data = load_gallery_data(layout, is_over=failures_over(context.instance, chosen))
         page = build_gallery(layout, data)
