@@ -36,6 +36,7 @@ MOTION_SHARE = 0.12
 _MOTION_WIDTH_PX = 160
 _MASK_MARGIN_SHARE = 0.008
 _ROWS_AT_ONCE = 64
+_WEBP_SIDE_PX = 16383
 
 
 def build_backgrounds(
@@ -156,8 +157,8 @@ class _PlateMaker:
                 hidden.paste(255, (mask.x0, mask.y0), alpha)
         except FrameError:
             return None
-        scale = min(1.0, self.settings.max_width_px / image.width)
-        size_px = (round(image.width * scale), max(1, round(image.height * scale)))
+        scale = min(1.0, self.settings.max_width_px / image.width, _WEBP_SIDE_PX / image.height)
+        size_px = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         # Outlines and compression noise reach beyond the mask: it is grown by a little.
         margin_px = max(1, round(_MASK_MARGIN_SHARE * min(size_px)))
         grown = hidden.resize(size_px, Image.Resampling.BOX).filter(ImageFilter.MaxFilter(2 * margin_px + 1))

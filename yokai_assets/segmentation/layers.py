@@ -17,6 +17,7 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.devices import halving_batches
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.frames.reader import decoder_threads, iter_frames
 from yokai_assets.progress import Progress, silent
@@ -31,6 +32,8 @@ from yokai_assets.tables import INSTANCES
 _BATCHES_AHEAD = 2
 _WEBP_METHOD = 2
 _LEFTOVER_SECONDS = 3600
+_FRAME_ERRORS = (ValueError, ArithmeticError, IndexError)
+"""What Pillow and numpy raise on pictures of absurd sizes; a network or disk that fails raises others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def segment_episode(
         progress: Told after every batch.
 
     Returns:
-        Instances in order of frames; frames that could not be read are problems.
+        Instances in order of frames; frames that could not be read or cut are problems.
 
     Raises:
         OSError: Cut-outs cannot be written.
@@ -171,21 +174,27 @@ def _cut_all(
     frames_source: UPath,
     matte: Matte,
     batch_size: int,
-    cut: Callable[[dict[str, Any], Image.Image, Any], list[dict[str, Any]]],
+    cut: Callable[[dict[str, Any], Image.Image, Any], list[dict[str, Any]] | FrameError],
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]] | FrameError]]:
-    """Yield the instances of every row in no particular order; errors of the network or the disk are raised."""
+    """Yield the instances of every row in no particular order, or why a frame cannot be cut.
+
+    Errors of the network or the disk are raised.
+    """
     with (
         ThreadPoolExecutor(_BATCHES_AHEAD, thread_name_prefix="network") as network,
         ThreadPoolExecutor(decoder_threads(), thread_name_prefix="cut-out") as cutters,
     ):
         batches: deque[tuple[list[tuple[dict[str, Any], Image.Image]], Future[list[Any]]]] = deque()
-        waiting: deque[tuple[dict[str, Any], Future[list[dict[str, Any]]]]] = deque()
+        waiting: deque[tuple[dict[str, Any], Future[list[dict[str, Any]] | FrameError]]] = deque()
 
-        def drain(most_batches: int, most_waiting: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        def drain(most_batches: int, most_waiting: int) -> Iterator[tuple[dict[str, Any], Any]]:
             while len(batches) > most_batches:
                 batch, future = batches.popleft()
                 for (row, image), probability in zip(batch, future.result(), strict=True):
-                    waiting.append((row, cutters.submit(cut, row, image, probability)))
+                    if isinstance(probability, FrameError):
+                        yield row, probability
+                    else:
+                        waiting.append((row, cutters.submit(cut, row, image, probability)))
             while len(waiting) > most_waiting:
                 row, cut_out = waiting.popleft()
                 yield row, cut_out.result()
@@ -206,7 +215,22 @@ def _cut_all(
 
 
 def _raw(matte: Matte, batch: Sequence[tuple[dict[str, Any], Image.Image]]) -> list[Any]:
-    return matte.raw([image for _, image in batch])
+    """Return the probability of every frame of a batch, or the error of a frame that the network cannot be shown."""
+    try:
+        parts = halving_batches(batch, len(batch), lambda part: matte.raw([image for _, image in part]))
+        return [probability for _, found in parts for probability in found]
+    except _FRAME_ERRORS as error:
+        if len(batch) == 1:
+            return [_odd_frame(*batch[0], error)]
+    return [_raw(matte, [one])[0] for one in batch]
+
+
+def _odd_frame(row: dict[str, Any], image: Image.Image, error: Exception) -> FrameError:
+    return FrameError(
+        row["source"],
+        f"a frame of {image.width}x{image.height} px cannot be cut out ({' '.join(str(error).split())})",
+        "Remove it, or scale it to the size of the other frames.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +241,14 @@ class _Cutter:
     layout: Layout
     folder: UPath
 
-    def __call__(self, row: dict[str, Any], image: Image.Image, probability: Any) -> list[dict[str, Any]]:
-        return [
-            self._write(row["frame_index"], index, image, instance)
-            for index, instance in enumerate(find_instances(image, probability, self.settings))
-        ]
+    def __call__(self, row: dict[str, Any], image: Image.Image, probability: Any) -> list[dict[str, Any]] | FrameError:
+        try:
+            return [
+                self._write(row["frame_index"], index, image, instance)
+                for index, instance in enumerate(find_instances(image, probability, self.settings))
+            ]
+        except _FRAME_ERRORS as error:
+            return _odd_frame(row, image, error)
 
     def _write(self, frame_index: int, index: int, image: Image.Image, found: Instance) -> dict[str, Any]:
         colours = np.asarray(image.crop((found.x0, found.y0, found.x1, found.y1)))

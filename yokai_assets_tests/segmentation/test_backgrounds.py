@@ -121,3 +121,12 @@ def test_filling_a_gradient(shape: tuple[int, int]) -> None:
     if is_hidden.any():
         assert np.abs(filled.astype(int) - ramp)[is_hidden].mean() < 25
     assert np.array_equal(fill_hidden(ramp, np.ones(shape, bool)), ramp)
+
+
+def test_a_plate_fits_its_file_format(tmp_path: Path) -> None:
+    """Protects: a frame taller than WebP allows gets a smaller plate, and the episode its others."""
+    series = Series(tmp_path)
+    series.write("0.png", grey(1, width_px=40, height_px=17000))
+    table, images = plates(series)
+    assert images[0].shape == (16383, round(40 * 16383 / 17000), 3)
+    assert table["height_px"].to_list() == [16383]

@@ -142,6 +142,53 @@ def test_an_interrupted_run_goes_on(series: Series, monkeypatch: pytest.MonkeyPa
     assert result.instances.height == 4
 
 
+class PickyMatte(ColourMatte):
+    """Cannot be shown a frame of a single column."""
+
+    def raw(self, images):
+        if any(image.width == 1 for image in images):
+            raise ValueError("height and width must be > 1")
+        return super().raw(images)
+
+
+def test_an_odd_frame_is_a_problem_and_no_failure(series: Series) -> None:
+    """Protects: a frame that no network or file format can take is named; its neighbours in the batch are cut."""
+    series.write("1!.png", scene(5, 1, 90))
+    wide = with_disc(Image.new("RGB", (17000, 40)), (8000, 20), 19, CHARACTER)
+    wide.paste(CHARACTER, (100, 10, 16900, 30))
+    series.write("2!.png", wide)
+    result = series.segment(matte=PickyMatte())
+    assert {problem.source: problem.reason.split(" px")[0] for problem in result.problems} == {
+        "ep/1!.png": "a frame of 1x90",
+        "ep/2!.png": "a frame of 17000x40",
+    }
+    assert all(problem.remedy for problem in result.problems)
+    assert result.present_count == result.instances["frame_id"].n_unique() == 4
+
+
+def test_a_network_that_fails_is_no_odd_frame(series: Series) -> None:
+    """Protects: an episode is not told as done, all frames odd, when the GPU has gone."""
+
+    class Gone(ColourMatte):
+        def raw(self, images):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        series.segment(matte=Gone())
+
+
+def test_memory_that_runs_out_costs_speed_alone(series: Series) -> None:
+    """Protects: a GPU that is partly taken still segments."""
+
+    class Small(ColourMatte):
+        def raw(self, images):
+            if len(images) > 1:
+                raise RuntimeError("Failed to allocate memory for requested buffer of size 4194304")
+            return super().raw(images)
+
+    assert series.segment(matte=Small()).instances.equals(series.segment(matte=ColourMatte()).instances)
+
+
 def test_a_bad_frame_is_a_problem_and_no_failure(series: Series) -> None:
     """Protects: a file that breaks between scan and cutting stops nothing, and is tried again next time."""
     frames = series.scan()
