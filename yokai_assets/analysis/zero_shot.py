@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yokai_assets.analysis.vocabulary import Attribute, AttributeValue, Vocabulary
+from yokai_assets.embedding.model import CLIP_LOGIT_SCALE
 
 Matrix = NDArray[np.float32]
-
-CLIP_LOGIT_SCALE = 100.0
-"""Largest factor that CLIP training allows (Radford et al. 2021, section 2.5), and where long training ends."""
 
 
 class TextModel(Protocol):

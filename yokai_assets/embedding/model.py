@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from yokai_assets.devices import halving_batches, has_native_bf16
 from yokai_assets.settings.model import EmbeddingSettings
 
 if TYPE_CHECKING:
     import torch
 
-_MAX_LOGIT_SCALE = 100.0
+CLIP_LOGIT_SCALE = 100.0
+"""Largest factor that CLIP training allows (Radford et al. 2021, section 2.5), and where long training ends."""
+
 _PREPROCESS_THREADS = 4
 _OPEN_LOCK = threading.Lock()
 
@@ -60,25 +63,26 @@ class ImageTextModel:
         self.device = device
         self.dimension = int(self._encode_texts(["a"]).shape[1])
         scale = getattr(network, "logit_scale", None)
-        self.logit_scale = _MAX_LOGIT_SCALE if scale is None else min(float(scale.exp()), _MAX_LOGIT_SCALE)
+        self.logit_scale = CLIP_LOGIT_SCALE if scale is None else min(float(scale.exp()), CLIP_LOGIT_SCALE)
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Return unit vectors float32 [N, D] of images of any size and mode.
+        """Return unit vectors float32 [N, D] of images of any size and mode, in smaller batches where memory runs out.
 
         Raises:
             EmbeddingModelError: The network yields vectors that are zero or not finite.
         """
+        with ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix="preprocess") as pool:
+            parts = halving_batches(
+                images, self._batch_size, lambda batch: self._encode_images(list(pool.map(self._preprocess, batch)))
+            )
+            return np.concatenate([np.empty((0, self.dimension), np.float32), *(vectors for _, vectors in parts)])
+
+    def _encode_images(self, pictures: "list[torch.Tensor]") -> np.ndarray:
         import torch
 
-        parts = [np.empty((0, self.dimension), np.float32)]
-        with ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix="preprocess") as pool:
-            for start in range(0, len(images), self._batch_size):
-                tensors = list(pool.map(self._preprocess, images[start : start + self._batch_size]))
-                batch = torch.stack(tensors).to(self.device)
-                with torch.inference_mode(), self._precision():
-                    vectors = self._network.encode_image(batch)  # pyright: ignore[reportCallIssue]
-                parts.append(self._unit(vectors))
-        return np.concatenate(parts)
+        batch = torch.stack(pictures).to(self.device)
+        with torch.inference_mode(), self._precision():
+            return self._unit(self._network.encode_image(batch))  # pyright: ignore[reportCallIssue]
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors float32 [N, D] of texts; what exceeds the model's context is cut off.
@@ -102,7 +106,7 @@ class ImageTextModel:
 
         if not self.device.startswith("cuda"):
             return nullcontext()
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+        return torch.autocast("cuda", dtype=torch.bfloat16 if has_native_bf16(self.device) else torch.float16)
 
     def _unit(self, vectors: "torch.Tensor") -> np.ndarray:
         array = vectors.float().cpu().numpy()
@@ -120,7 +124,7 @@ def open_image_text_model(settings: EmbeddingSettings, device: str) -> ImageText
 
     Args:
         settings: Model, checkpoint, batch size, ground.
-        device: `cpu` or `cuda:N`, as `resolve_device` returns it. A GPU computes in bfloat16.
+        device: `cpu` or `cuda:N`, as `resolve_device` returns it. A GPU computes in bfloat16, an old one in float16.
 
     Raises:
         EmbeddingModelError: Unknown model, weights that are missing or do not fit, a hub out of reach.

@@ -38,6 +38,25 @@ def test_batches_do_not_change_vectors(settings: EmbeddingSettings) -> None:
     assert np.abs(together[0] - together[5]).max() > 1e-3
 
 
+def test_memory_that_runs_out_costs_speed_alone(settings: EmbeddingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is partly taken still embeds, and the vectors are the same."""
+    import torch
+
+    model = open_image_text_model(settings, "cpu")
+    images = [image((40 * n, 100, 255 - 40 * n)) for n in range(6)]
+    wanted, encode, sizes = model.embed_images(images), model._network.encode_image, []
+
+    def with_room_for_one(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return encode(batch)  # pyright: ignore[reportCallIssue]
+
+    monkeypatch.setattr(model._network, "encode_image", with_room_for_one)
+    np.testing.assert_allclose(model.embed_images(images), wanted, atol=1e-5)
+    assert sizes == [3, 1, 1, 1, 1, 1, 1]
+
+
 def test_a_process_opens_a_model_once(settings: EmbeddingSettings) -> None:
     """Several assets of one process share the model in memory."""
     assert open_image_text_model(settings, "cpu") is open_image_text_model(settings, "cpu")
