@@ -3,6 +3,7 @@
 Real files and tables of the real form; only the image-text model is a fake, whose vectors are sums of words.
 """
 
+import hashlib
 import zlib
 from dataclasses import dataclass, field
 
@@ -45,6 +46,11 @@ class WordModel:
 
 def _word_vector(word: str) -> np.ndarray:
     return np.random.default_rng(zlib.crc32(word.encode())).normal(size=DIMENSION) / np.sqrt(DIMENSION)
+
+
+def pixels_of(instance_id: str) -> str:
+    """Return what stands for the sha256 of an instance's pixels."""
+    return hashlib.sha256(instance_id.encode()).hexdigest()
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -126,7 +132,7 @@ class SmallSeries:
             **{"instance_index": number, "shot": shot, "x0": box[0], "y0": box[1], "x1": box[2], "y1": box[3]},
             **{"frame_width_px": FRAME_SIZE[0], "frame_height_px": FRAME_SIZE[1], "area_share": 0.2},
             **{"presence": 1.0, "edge_contact_share": 0.0, "sharpness": 100.0, "luma_mean": 90.0, "weight": weight},
-            **{"cutout": self.layout.relative(path), "cutout_sha256": instance_id, "frame_sha256": frame_id},
+            **{"cutout": self.layout.relative(path), "cutout_sha256": pixels_of(instance_id), "frame_sha256": frame_id},
             **{"matte_fingerprint": "m"},
         }
         self.instances.append({**values, **measures})
@@ -138,7 +144,7 @@ class SmallSeries:
         )
         self.embeddings.append(
             {
-                **{"instance_id": instance_id, "episode": episode, "cutout_sha256": instance_id},
+                **{"instance_id": instance_id, "episode": episode, "cutout_sha256": pixels_of(instance_id)},
                 **{"model_fingerprint": WordModel.fingerprint, "vector": vector.tolist()},
             }
         )

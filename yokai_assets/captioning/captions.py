@@ -7,6 +7,7 @@ training binds it to the trigger word (the "core tag" pruning known from charact
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -53,7 +54,8 @@ def caption_members(
     Args:
         profile: The character's profile.
         members: MEMBERS; those of other characters are left out.
-        embeddings: EMBEDDINGS that hold the members' rows; members without a vector get a caption without tags.
+        embeddings: EMBEDDINGS that hold the members' rows; members without a vector get a caption without tags, and
+            no correction of their own.
         model: The image-text model that made the vectors.
         vocabulary: Words to read.
         settings: Trigger prefix, pruning and length.
@@ -67,16 +69,18 @@ def caption_members(
         OverridesError: There are corrections that cannot be read.
     """
     character_id = profile.character_id
-    overrides = read_overrides(layout, character_id) if layout else CaptionOverrides()
     own = (
         members.filter(pl.col("character_id") == character_id)
         .select("instance_id")
-        .join(embeddings.select("instance_id", "vector"), on="instance_id", how="left")
+        .join(embeddings.select("instance_id", "cutout_sha256", "vector"), on="instance_id", how="left")
         .sort("instance_id")
     )
+    sha256_of = dict(own.select("instance_id", "cutout_sha256").iter_rows())
+    overrides = read_overrides(layout, character_id, sha256_of) if layout else CaptionOverrides()
     if own.is_empty():
         return CAPTIONS.empty()
-    _warn_of_unknown(overrides, own, character_id)
+    key_of = {i: overrides.key_of(sha256) for i, sha256 in sha256_of.items() if sha256}
+    _warn_of_unknown(overrides, set(key_of.values()), character_id)
     known = own.filter(pl.col("vector").is_not_null())
     tags = (
         _tags(vector_matrix(known), model, vocabulary, profile.min_confidence, settings.core_tag_share)
@@ -87,7 +91,7 @@ def caption_members(
     trigger = trigger_word(character_id, series, settings.trigger_prefix)
     rows = []
     for instance_id in own["instance_id"]:
-        ordered = _ordered(tags_of.get(instance_id, []), overrides, instance_id, settings.max_tags)
+        ordered = _ordered(tags_of.get(instance_id, []), overrides, key_of.get(instance_id), settings.max_tags)
         texts = [tag.text for tag in ordered]
         rows.append(
             {
@@ -143,23 +147,24 @@ def _kept_values(attribute: Attribute, is_told: np.ndarray, best: np.ndarray, co
     return {value for value in every - core if counts[value] >= _MIN_DEVIATING_SHARE * len(best)}
 
 
-def _ordered(tags: list[_Tag], overrides: CaptionOverrides, instance_id: str, max_tags: int) -> list[_Tag]:
-    if instance_id in overrides.captions:
-        own = (text.strip() for text in overrides.captions[instance_id].split(","))
-        return [_Tag(text, 1.0, is_identity=False) for text in own if text]
-    hidden = {text.casefold() for text in (*overrides.blacklist, *overrides.always)}
+def _ordered(tags: list[_Tag], overrides: CaptionOverrides, key: str | None, max_tags: int) -> list[_Tag]:
+    if key is not None:
+        return [_Tag(text, 1.0, is_identity=False) for text in overrides.captions[key]]
+    wanted = list(dict.fromkeys(chain.from_iterable(overrides.always)))
+    hidden = {text.casefold() for text in (*chain.from_iterable(overrides.blacklist), *wanted)}
     shown = sorted(
         (tag for tag in tags if tag.text.casefold() not in hidden),
         key=lambda tag: (tag.is_identity, -tag.score, tag.text),
     )
-    always = [_Tag(text, 1.0, is_identity=False) for text in overrides.always]
+    always = [_Tag(text, 1.0, is_identity=False) for text in wanted]
     return [*always, *shown][:max_tags]
 
 
-def _warn_of_unknown(overrides: CaptionOverrides, own: pl.DataFrame, character_id: str) -> None:
-    unknown = sorted(set(overrides.captions) - set(own["instance_id"]))
+def _warn_of_unknown(overrides: CaptionOverrides, used: set[str | None], character_id: str) -> None:
+    unknown = sorted(set(overrides.captions) - used)
     if unknown:
         _LOG.warning(
-            "captions.toml of %s names %d image(s) that are not its members, e.g. %s: nothing is done with them",
+            "captions.toml of %s names %d picture(s) that it does not have (any more), e.g. %s: nothing is done with "
+            "them. Pictures that were cut out anew have another cutout_sha256.",
             character_id, len(unknown), unknown[0],
         )  # fmt: skip

@@ -279,6 +279,7 @@ def _write(
         "background": "original" if frame is not None else "plain",
         "width_px": image.width,
         "height_px": image.height,
+        "cutout_sha256": example.row["cutout_sha256"],
         "image_sha256": sha256_of_parts(image.size, image.tobytes(), mask.tobytes()),
     }
 
@@ -293,7 +294,7 @@ def _write_records(temporary: Path, rows: list[dict[str, Any]], folder: UPath, r
 def _table_row(row: dict[str, Any], character_id: str, folder: UPath, layout: Layout) -> dict[str, Any]:
     split, stem = row["split"], row["stem"]
     return {
-        **{key: value for key, value in row.items() if key != "stem"},
+        **{key: value for key, value in row.items() if key not in ("stem", "cutout_sha256")},
         "character_id": character_id,
         "image": layout.relative(folder / kohya.image_path(split, stem)),
         "mask": layout.relative(folder / kohya.mask_path(split, stem)),

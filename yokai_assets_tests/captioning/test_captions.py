@@ -11,7 +11,7 @@ from yokai_assets.captioning import OverridesError, caption_members, trigger_wor
 from yokai_assets.captioning.overrides import overrides_path
 from yokai_assets.settings.model import AnalysisSettings, CaptionSettings
 from yokai_assets.tables import CAPTIONS
-from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, WordModel
+from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, WordModel, pixels_of
 
 MODEL = WordModel()
 VOCABULARY = load_vocabulary("creatures")
@@ -94,46 +94,82 @@ def test_tags_are_limited(tmp_path) -> None:
     assert bare["caption"].to_list() == [trigger_word(HERO, "tiny", "ykai")] * 3
 
 
-def test_corrections_survive_every_run(tmp_path) -> None:
-    """Protects: a person's work is read, applied and never written to."""
-    series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 3)
+def corrected(series: SmallSeries, text: str) -> UPath:
     path = overrides_path(series.layout, HERO)
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_corrections_survive_every_run(tmp_path) -> None:
+    """Protects: a person's work is read, applied and never written to; a byte order mark does no harm."""
+    series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 3)
     text = (
-        'blacklist = ["Arms Up"]\nalways = ["tiny style"]\n'
-        '[captions]\n"e1/000001/0" = "jumping , blue hat"\n"e9/000000/0" = "gone"\n'
+        '\ufeffblacklist = ["Arms Up"]\nalways = ["tiny style, tiny style"]\n'
+        f'[captions]\n"{pixels_of("e1/000001/0")}" = "jumping , blue hat"\n'
     )
-    path.write_text(text)
+    path = corrected(series, text)
     for _ in range(2):
         table = captions(series)
         trigger = trigger_word(HERO, "tiny", "ykai")
         assert table["caption"][1] == f"{trigger}, jumping, blue hat"
         for row in (tags(table)[0], tags(table)[2]):
             assert row[0] == "tiny style"
+            assert "tiny style" not in row[1:]
             assert "happy smile" in row
             assert "arms up" not in row
-    assert path.read_text() == text
+    assert path.read_bytes() == text.encode()
 
 
-def test_correction_of_a_strange_image_is_reported(tmp_path, caplog) -> None:
-    """Protects: a mistyped id is noticed."""
-    series = made(tmp_path, [BODY])
-    path = overrides_path(series.layout, HERO)
-    path.parent.mkdir(parents=True)
-    path.write_text('[captions]\n"e1/typo" = "x"\n')
+def test_correction_follows_its_picture(tmp_path, caplog) -> None:
+    """Protects: after a new segmentation no correction lands on the picture that took the old one's place."""
+    series = made(tmp_path, [BODY] * 3)
+    key = pixels_of("e1/000001/0")
+    corrected(series, f'[captions]\n"{key[:16]}" = "jumping"\n')
+    first, second, third = (row for row in series.embeddings if row["instance_id"] != "e1/000003/0")
+    first["cutout_sha256"], second["cutout_sha256"] = second["cutout_sha256"], first["cutout_sha256"]
+    assert [row == ["jumping"] for row in tags(captions(series))] == [True, False, False]
+    first["cutout_sha256"] = "0" * 64
     with caplog.at_level(logging.WARNING):
-        captions(series)
-    assert "e1/typo" in caplog.text
+        assert not any(row == ["jumping"] for row in tags(captions(series)))
+    assert key[:16] in caplog.text
+    assert third["cutout_sha256"] == pixels_of("e1/000002/0")
 
 
-@pytest.mark.parametrize("text", ["blacklist = [", 'blacklists = ["x"]', 'always = "x"'])
-def test_broken_corrections_stop_the_character(tmp_path, text: str) -> None:
-    """Protects: corrections are never dropped in silence."""
+def test_instance_id_is_refused_and_the_right_key_named(tmp_path) -> None:
+    """Protects: whoever wrote a place in a frame is told what to write, and on which line."""
     series = made(tmp_path, [BODY])
-    path = overrides_path(series.layout, HERO)
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    with pytest.raises(OverridesError, match=r"captions\.toml"):
+    corrected(series, '# mine\n[captions]\n"e1/000000/0" = "jumping"\n')
+    with pytest.raises(OverridesError, match=rf"captions\.toml: line 3: .*{pixels_of('e1/000000/0')[:16]}"):
+        captions(series)
+
+
+def test_tags_are_cleaned(tmp_path) -> None:
+    """Protects: each caption is one line of tags, whatever people paste."""
+    series = made(tmp_path, [BODY])
+    messy = '"""\n jumping ,,\tblue\n  hat， Jumping,\u200b, \n"""'
+    corrected(series, f'[captions]\n"{pixels_of("e1/000000/0")}" = {messy}\n')
+    assert tags(captions(series)) == [["jumping", "blue hat"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('always = ["fine", " , \\n"]', r"line 1: always\.2: holds no tag"),
+        ('\nblacklist = [""]', r"line 2: blacklist\.1: holds no tag"),
+        (f'[captions]\n"{"a" * 64}" = ",,"', r"line 2: captions\.a+: holds no tag"),
+        ('[captions]\n"abc" = "x"', r"line 2: captions\.abc: is no cutout_sha256"),
+        (f'[captions]\n"{"a" * 64}" = 5', r"line 2: captions\.a+: "),
+        ("blacklist = [", "not valid TOML"),
+        ('blacklists = ["x"]', "line 1: blacklists: Extra"),
+        ('always = "x"', "line 1: always"),
+    ],
+)
+def test_broken_corrections_stop_the_character(tmp_path, text: str, reason: str) -> None:
+    """Protects: corrections are never dropped in silence, and the message leads to the line."""
+    series = made(tmp_path, [BODY])
+    corrected(series, text)
+    with pytest.raises(OverridesError, match=rf"captions\.toml: .*{reason}"):
         captions(series)
 
 

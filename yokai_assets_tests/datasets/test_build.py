@@ -15,7 +15,7 @@ from yokai_assets.datasets import DatasetResult, build_dataset, load_training_im
 from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.tables import DATASET
 from yokai_assets.training.buckets import place
-from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, scattered
+from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, pixels_of, scattered
 
 SETTINGS = DatasetSettings.model_validate({"min_images": 4, "max_images": 12, "min_side_px": 16, "held_out_share": 0.2})
 
@@ -137,6 +137,7 @@ def test_trainers_can_read_the_folder(series: SmallSeries) -> None:
             assert (folder / line["file_name"]).exists()
             assert (folder / line["mask_file_name"]).exists()
             assert line["text"].startswith("ykaitest")
+            assert line["cutout_sha256"] == pixels_of(line["instance_id"])
 
 
 def test_stranger_in_the_crop_means_plain_ground(tmp_path) -> None:
