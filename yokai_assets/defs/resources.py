@@ -4,7 +4,9 @@ Models are opened by the stages themselves, which cache them per process. Storag
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +63,38 @@ ProgressListener = Callable[[str, str | None, int, int, str], None]
 """Called with asset, partition, done, total, note."""
 
 
+_LISTENER: ContextVar[ProgressListener | None] = ContextVar("progress_listener", default=None)
+
+
+@contextmanager
+def progress_heard_by(listener: ProgressListener | None) -> Iterator[None]:
+    """Let a listener hear of steps that run in this process meanwhile, e.g. a progress bar.
+
+    It cannot be part of the resource: Dagster makes a new one from the configuration for every run.
+    """
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
 class ProgressResource(dg.ConfigurableResource):
     """Turns progress of a step into log lines every so often, and into calls of a listener where one listens."""
 
     log_every_seconds: float = Field(default=15.0, gt=0, description="Seconds between log lines of one step.")
-    _listener: ProgressListener | None = PrivateAttr(default=None)
-
-    def heard_by(self, listener: ProgressListener) -> "ProgressResource":
-        """Return this resource with a listener in the same process, e.g. a progress bar."""
-        self._listener = listener
-        return self
 
     def of(self, context: dg.AssetExecutionContext) -> Progress:
         """Return the callable that the step hands to the library."""
         asset = context.asset_key.to_user_string()
         partition = context.partition_key if context.has_partition_key else None
+        listener = _LISTENER.get()
         last_seconds = time.monotonic()
 
         def report(done: int, total: int, note: str = "") -> None:
             nonlocal last_seconds
-            if self._listener:
-                self._listener(asset, partition, done, total, note)
+            if listener:
+                listener(asset, partition, done, total, note)
             if time.monotonic() - last_seconds >= self.log_every_seconds:
                 last_seconds = time.monotonic()
                 context.log.info(f"{done}/{total} {note}".rstrip())

@@ -16,7 +16,7 @@ from platformdirs import user_data_path
 
 from yokai_assets.definitions import build_definitions
 from yokai_assets.defs.operations.launching import Observer, Road
-from yokai_assets.defs.resources import ProgressListener, ProgressResource, SettingsResource
+from yokai_assets.defs.resources import ProgressListener, SettingsResource, progress_heard_by
 from yokai_assets.settings import Settings
 from yokai_assets.storage.files import is_local, sha256_of_parts
 from yokai_assets.storage.layout import Layout
@@ -54,14 +54,11 @@ def open_road(
     """
     settings = source.load()
     home = instance_home(settings)
-    progress = ProgressResource()
-    if listener:
-        progress.heard_by(listener)
-    definitions = build_definitions({"settings": source, "progress": progress})
+    definitions = build_definitions({"settings": source})
     previous = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(home)
     try:
-        with dg.DagsterInstance.get() as instance:
+        with dg.DagsterInstance.get() as instance, progress_heard_by(listener):
             yield Road(definitions, instance, settings, observer)
     finally:
         if previous is None:
