@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from yokai_assets.defs.operations.launching import Observer, Work
@@ -78,7 +79,7 @@ class RoadView(Observer):
             description=work.partition or work.job,
             completed=0,
             total=None,
-            note=work.why,
+            note=work.what_changed or "",
             visible=True,
         )
 
@@ -87,13 +88,13 @@ class RoadView(Observer):
         self._progress.advance(self._stage_task)
         self._progress.update(self._step_task, visible=False)
         self._runs_left -= 1
-        mark = (
-            "[green]done[/]" if is_success else "[yellow]stopped[/]" if _is_check_only(failures) else "[red]failed[/]"
-        )
         count = f"{self._stage_runs - self._runs_left}/{self._stage_runs}"
-        self._console.print(f"  {mark} {count} {work.partition or ''} [dim]{seconds:.1f} s  ({work.why})[/]")
+        change = f"  ({work.what_changed})" if work.what_changed else ""
+        parts = (_mark(is_success, failures), count, escape(work.partition or ""), f"[dim]{seconds:.1f} s{change}[/]")
+        self._console.print("  " + " ".join(part for part in parts if part))
         for failure in failures:
-            self._console.print(f"    [yellow]{failure.step}[/]: {failure.reason}", soft_wrap=True)
+            color = "yellow" if failure.is_check else "red"
+            self._console.print(f"    [{color}]{failure.step}[/]: {escape(failure.reason)}", soft_wrap=True)
 
     def step(self, asset: str, partition: str | None, done: int, total: int, note: str) -> None:
         """Show progress of the step at work; into a pipe, a line every 30 seconds."""
@@ -102,13 +103,17 @@ class RoadView(Observer):
             description=f"{partition or ''} {asset}".strip(),
             completed=done,
             total=total,
-            note=note,
+            note=escape(note),
             visible=True,
         )
         if not self._console.is_terminal and time.monotonic() - self._last_line_seconds > 30:
             self._last_line_seconds = time.monotonic()
-            self._console.print(f"    {asset} {done}/{total} {note}")
+            self._console.print(f"    {asset} {done}/{total} {escape(note)}".rstrip())
 
 
-def _is_check_only(failures: list[FailureRecord]) -> bool:
-    return bool(failures) and all(failure.is_check for failure in failures)
+def _mark(is_success: bool, failures: list[FailureRecord]) -> str:
+    if is_success:
+        return "[green]done[/]"
+    if any(not failure.is_check for failure in failures) or not failures:
+        return "[red]failed[/]"
+    return "[yellow]too small[/]" if all(failure.is_too_small for failure in failures) else "[yellow]stopped[/]"

@@ -52,6 +52,9 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """Job -> asset -> assets of the same partition that it reads, in the order of the road."""
 
 
+NOT_MADE = "not made yet"
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Assets of one partition to be made in one run."""
@@ -65,6 +68,11 @@ class Work:
     def why(self) -> str:
         """The reason of the first asset: the others follow from it."""
         return f"{self.assets[0]}: {self.reasons[self.assets[0]]}"
+
+    @property
+    def what_changed(self) -> str | None:
+        """Why it is made again; None where it was not made before."""
+        return None if self.reasons[self.assets[0]] == NOT_MADE else self.why
 
 
 class Planner:
@@ -139,7 +147,7 @@ class Planner:
     ) -> str | None:
         record = records[asset]
         if record is None:
-            return "not made yet"
+            return NOT_MADE
         tags = record.tags or {}
         if tags.get(CODE_VERSION_TAG) != POLICIES[asset].code_version:
             return "its code changed"
