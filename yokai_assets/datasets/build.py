@@ -259,13 +259,15 @@ def _write(
 ) -> dict[str, Any]:
     instance_id = example.row["instance_id"]
     captioned = caption_of[instance_id]
+    has_ground = frame is None
     if frame is not None:
         image, mask = render_original(frame, cutout, example.box, example.crop, resolution_px)
         caption = captioned["caption"]
     else:
         ground = example.ground or draw_ground(np.random.default_rng(digest(instance_id)))
         image, mask = render_plain(cutout, example.box, example.crop, ground, resolution_px)
-        says_ground = any("background" in tag for tag in captioned["tags"])
+        has_ground = mask.getextrema() != (255, 255)  # an imported picture may be opaque
+        says_ground = not has_ground or any("background" in tag for tag in captioned["tags"])
         caption = captioned["caption"] if says_ground else f"{captioned['caption']}, {ground.tag}"
     stem = kohya.file_stem(instance_id)
     kohya.write_example(folder, example.split, stem, image, mask, caption)
@@ -276,7 +278,7 @@ def _write(
         "instance_id": instance_id,
         "episode": example.row["episode"],
         "shot": example.row["shot"],
-        "background": "original" if frame is not None else "plain",
+        "background": "plain" if has_ground else "original",
         "width_px": image.width,
         "height_px": image.height,
         "cutout_sha256": example.row["cutout_sha256"],

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image
+from PIL import Image, ImageOps
 from upath import UPath
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, FrameError, decode_rgb, read_bytes
 from yokai_assets.frames.fingerprint import fingerprint_luma
 from yokai_assets.frames.listing import natural_key
 from yokai_assets.progress import Progress, silent
@@ -56,8 +56,8 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
 
     Each image is one instance whose box is the whole image. Opaque images count as all character. Neighbours by
     name whose difference hashes are alike form one shot, so that held-out images are not trained on in disguise;
-    how sharp an image is, is measured; what only whole frames tell (place in the frame, edge contact) is not known
-    and set as if nothing were cut off.
+    how sharp an image is, is measured; ids come from pixels, so that images which come or go move no other's; what
+    only whole frames tell (place in the frame, edge contact) is not known and set as if nothing were cut off.
 
     Args:
         folder: Holds one folder per character; files directly in it are ignored.
@@ -78,11 +78,12 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
     clusters: list[dict[str, Any]] = []
     problems: list[str] = []
     shots = _Shots()
+    taken: set[int] = set()
     for index, (label, file) in enumerate(files):
         try:
             cutout = _read(file)
-            row = _instance(cutout, index, shots.number(label, cutout), layout)
-        except IMAGE_ERRORS as error:
+            row = _instance(cutout, taken, shots.number(label, cutout), layout)
+        except (*IMAGE_ERRORS, FrameError) as error:
             problems.append(f"{file}: not readable as an image ({error}). Replace or remove it.")
             continue
         rows.append(row)
@@ -135,12 +136,26 @@ def _images(place: UPath) -> Iterator[UPath]:
 
 
 def _read(file: UPath) -> Image.Image:
-    with file.open("rb") as stream, Image.open(stream) as picture:
-        return picture.convert("RGBA")
+    data = read_bytes(file)
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.has_transparency_data:
+            return ImageOps.exif_transpose(picture).convert("RGBA")
+    return decode_rgb(data, str(file)).convert("RGBA")
 
 
-def _instance(cutout: Image.Image, index: int, shot: int, layout: Layout) -> dict[str, Any]:
+def _index(sha256: str, taken: set[int]) -> int:
+    """Return an Int32 that depends on the pixels; equal or colliding pictures get the next free one."""
+    index = int(sha256[:8], 16) % (1 << 30)
+    while index in taken:
+        index += 1
+    taken.add(index)
+    return index
+
+
+def _instance(cutout: Image.Image, taken: set[int], shot: int, layout: Layout) -> dict[str, Any]:
     sha256 = sha256_of_parts(cutout.size, cutout.tobytes())
+    measures = _measures(cutout)
+    index = _index(sha256, taken)
     path = layout.character_layers(IMPORTED_EPISODE) / f"{index:06d}_{sha256[:16]}.webp"
     if not path.exists():
         write_bytes(path, _lossless(cutout))
@@ -158,7 +173,7 @@ def _instance(cutout: Image.Image, index: int, shot: int, layout: Layout) -> dic
         "y1": cutout.height,
         "frame_width_px": cutout.width,
         "frame_height_px": cutout.height,
-        **_measures(cutout),
+        **measures,
         "presence": 1.0,
         "edge_contact_share": 0.0,
         "weight": 1,

@@ -91,6 +91,17 @@ def test_plain_grounds_are_said_and_have_their_share(series: SmallSeries) -> Non
     assert set(all_plain["background"]) == {"plain"}
 
 
+def test_opaque_pictures_are_not_said_to_stand_on_a_plain_ground(series: SmallSeries) -> None:
+    """Protects: an imported picture with its own background does not teach `white background` a landscape."""
+    for row in series.instances:
+        file = series.layout.absolute(row["cutout"])
+        Image.open(str(file)).convert("RGB").convert("RGBA").save(str(file), lossless=True)
+    whole = SETTINGS.model_copy(update={"plain_background_share": 1.0, "margin_share": 0.0})
+    table = built(series, whole).table
+    assert set(table["background"]) == {"original"}
+    assert not table["caption"].str.contains("background").any()
+
+
 def test_no_shot_is_on_both_sides(series: SmallSeries) -> None:
     """Protects: held-out images measure the character, not a memorised frame."""
     table = built(series).table

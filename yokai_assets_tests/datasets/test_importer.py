@@ -91,6 +91,31 @@ def test_importing_again_changes_nothing(tree: UPath, layout: Layout) -> None:
     assert {p: p.stat().st_mtime_ns for p in layout.character_layers("imported").iterdir()} == before
 
 
+def test_added_images_move_no_ids(tree: UPath, layout: Layout) -> None:
+    """Protects: the registry knows characters by their instances; shifted ids would exchange characters."""
+    before = import_cluster_tree(tree, layout).instances.select("cutout_sha256", "instance_id")
+    for number in range(4):
+        picture(50 + number).save(str(tree / "cluster_000" / f"0{number}.png"))
+    picture(50).save(str(tree / "cluster_007" / "again.png"))
+    after = import_cluster_tree(tree, layout).instances.select("cutout_sha256", "instance_id")
+    assert after.height == 10
+    assert after["instance_id"].n_unique() == 10
+    assert before.join(after, on=["cutout_sha256", "instance_id"]).height == 5
+
+
+def test_photographs_are_upright_and_deep_grey_is_not_clipped(tree: UPath, layout: Layout) -> None:
+    """Protects: pictures from other tools look as they do there."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1, "RGB").save(str(tree / "cluster_007" / "0.jpg"), exif=exif)
+    Image.fromarray(np.linspace(0, 65535, 1200).reshape(30, 40).astype(np.uint16)).save(
+        str(tree / "cluster_007" / "2.png")
+    )
+    sizes = import_cluster_tree(tree, layout).instances.select("x1", "y1", "luma_mean").rows()
+    assert sizes[3][:2] == (40, 48)
+    assert sizes[6][2] == pytest.approx(127, abs=2)
+
+
 @pytest.mark.parametrize("name", ["tree/cluster_000", "nowhere"])
 def test_nothing_to_import_is_said(tree: UPath, layout: Layout, name: str) -> None:
     """Protects: the wrong level of the tree is noticed."""
