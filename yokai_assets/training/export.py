@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _UNET_PREFIX = "lora_unet_"
 _ADAPTER = "default"
 _MAX_DIFFERENCE = 1e-5
+_REMEDY = "Programs cannot find such modules by their kohya names: take them out of training.target_modules."
 ARCHITECTURES: dict[Family, str] = {
     "sd15": "stable-diffusion-v1/lora",
     "sdxl": "stable-diffusion-xl-v1-base/lora",
@@ -170,11 +171,13 @@ def verify_export(path: Path, family: Family, unet: "UNet2DConditionModel") -> V
         state, alphas = loaded[0], loaded[1]
         pipeline_class.load_lora_into_unet(state, network_alphas=alphas, unet=shell, adapter_name=_ADAPTER)  # pyright: ignore[reportArgumentType]
     except Exception as error:
-        raise ExportError(f"{path.name}: the exported LoRA does not load in diffusers ({error}).") from error
+        raise ExportError(f"{path.name}: the exported LoRA does not load in diffusers ({error}). {_REMEDY}") from error
     found, wanted = adapter_modules(shell), adapter_modules(unet)
     if found.keys() != wanted.keys():
         missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-        raise ExportError(f"{path.name}: reloaded, modules are missing ({missing[:3]}) or left over ({extra[:3]}).")
+        raise ExportError(
+            f"{path.name}: reloaded, modules are missing ({missing[:3]}) or left over ({extra[:3]}). {_REMEDY}"
+        )
     dtype = next(tensor.dtype for name, tensor in tensors.items() if name.endswith(".lora_down.weight"))
     worst = max(_difference(found[name], wanted[name], dtype) for name in wanted)
     if not worst <= _MAX_DIFFERENCE:

@@ -25,7 +25,9 @@ def trained_unet(base: BaseModel, rank: int = 4, alpha: float = 3.0) -> Any:
     from peft import LoraConfig
 
     unet = base.fresh_unet()
-    targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1"]
+    targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+    # Strides, another number of channels, and a bias of the time embedding: every kind of convolution module.
+    targets += ["conv1", "conv2", "conv_shortcut", "conv", "conv_in", "conv_out", "time_emb_proj"]
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets))  # pyright: ignore[reportArgumentType]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -78,6 +80,13 @@ def test_names_are_those_of_kohya_with_the_true_alpha(base: BaseModel, tmp_path:
     projection = "lora_unet_down_blocks_0_attentions_0_proj_in"
     assert tensors[f"{projection}.lora_down.weight"].shape == (4, 16, 1, 1)
     assert tensors[f"{projection}.lora_up.weight"].shape == (16, 4, 1, 1)
+    for place, shape in (
+        ("down_blocks_1_resnets_0_conv1", (4, 16, 3, 3)),
+        ("down_blocks_1_resnets_0_conv_shortcut", (4, 16, 1, 1)),
+        ("down_blocks_0_downsamplers_0_conv", (4, 16, 3, 3)),
+    ):
+        assert tensors[f"lora_unet_{place}.lora_down.weight"].shape == shape
+        assert tensors[f"lora_unet_{place}.lora_up.weight"].shape[1:] == (4, 1, 1)
 
 
 def test_header_classifies_the_file_and_is_all_strings(base: BaseModel, tmp_path: Path) -> None:
@@ -123,6 +132,16 @@ def test_a_file_that_differs_from_the_adapter_fails(base: BaseModel, tmp_path: P
     save_file(tensors, path)
     with pytest.raises(ExportError):
         verify_export(path, "sd15", unet)
+
+
+def test_modules_without_a_kohya_name_are_named(sdxl_base: BaseModel, tmp_path: Path) -> None:
+    """No reader finds SDXL's embedding of sizes; a LoRA that loses it elsewhere must not be written."""
+    from peft import LoraConfig
+
+    unet = sdxl_base.fresh_unet()
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "add_embedding.linear_1"]))
+    with pytest.raises(ExportError, match=r"add_embedding\.linear_1.*training\.target_modules"):
+        export_lora(UPath(tmp_path / "a.safetensors"), unet, "sdxl", {}, torch.float32)
 
 
 def test_a_failed_check_leaves_no_file(base: BaseModel, tmp_path: Path) -> None:
