@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from upath import UPath
 
+from yokai_assets.devices import has_native_bf16
 from yokai_assets.storage.files import sha256_of_parts
 from yokai_assets.training.fingerprints import file_fingerprint, folder_fingerprint
 from yokai_assets.training.prediction import (
@@ -72,6 +73,7 @@ class BaseModel:
         vae_fingerprint: sha256 over the VAE's files: the key of cached latents.
         text_fingerprint: sha256 over tokenizers and text encoders: the key of cached text embeddings.
         pipeline: The diffusers pipeline, held on the CPU between uses.
+        notes: What is not as the settings asked, in words.
     """
 
     name: str
@@ -82,6 +84,7 @@ class BaseModel:
     vae_fingerprint: str
     text_fingerprint: str
     pipeline: Any
+    notes: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> "torch.dtype":
@@ -182,13 +185,14 @@ def open_base_model(
     Args:
         base_model: Hub id (`owner/name`), diffusers folder, single `.safetensors` checkpoint, or `demo`.
         device: Resolved torch device, e.g. `cpu` or `cuda:0`.
-        precision: Precision of the frozen weights on a GPU; a CPU always computes in fp32.
+        precision: Precision of the frozen weights on a GPU; a CPU always computes in fp32, and a GPU that has no bf16
+            of its own in fp16 instead.
         cache: Folder that remembers file hashes between processes.
 
     Raises:
         BaseModelError: Missing, unreadable, or of an unsupported family.
     """
-    precision = "no" if device == "cpu" else precision
+    precision, notes = _usable_precision(precision, device)
     source = _locate(base_model)
     memory = None if cache is None else cache / "fingerprints"
     family = _family_of_file(source) if source.is_file() else _family_of_folder(source)
@@ -208,10 +212,25 @@ def open_base_model(
         vae_fingerprint=fingerprints[0],
         text_fingerprint=fingerprints[1],
         pipeline=pipeline,
+        notes=notes,
     )
     snr = " with zero terminal SNR" if opened.has_zero_terminal_snr else ""
     _LOG.info("base model %s: %s, prediction type %s%s", base_model, family, opened.prediction_type, snr)
     return opened
+
+
+def _usable_precision(wanted: Precision, device: str) -> tuple[Precision, tuple[str, ...]]:
+    """Return the precision to compute in, and a note where a person should know that it is another one."""
+    if device == "cpu":
+        return "no", ()
+    if wanted != "bf16" or has_native_bf16(device):
+        return wanted, ()
+    note = (
+        f"training.mixed_precision is bf16, which {device} has not (GPUs before Ampere): fp16 is used instead. "
+        "Set it to fp16, or to no if the loss becomes not a number."
+    )
+    _LOG.warning(note)
+    return "fp16", (note,)
 
 
 def _torch_dtype(precision: Precision) -> "torch.dtype":

@@ -43,7 +43,7 @@ class TrainingResult:
         validation_losses: (step, loss) on held-out images; step 0 is the bare base model. Empty without any.
         train_count: Images trained on.
         held_out_count: Images of the validation loss.
-        problems: (file, reason) of images left out.
+        problems: (file, reason) of images left out, and (setting, reason) of what could not be done as asked.
         encoded_count: Latents and text embeddings that were not in the cache.
         seconds: Training time over all starts, without loading and encoding.
         images_per_second: Images trained per second since the last start; 0 if no step was left.

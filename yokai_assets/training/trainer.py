@@ -17,7 +17,7 @@ from upath import UPath
 
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import TrainingSettings
-from yokai_assets.storage.files import TEMPORARY_MARK, is_local, write_text
+from yokai_assets.storage.files import TEMPORARY_MARK, is_local, recover_folder, write_text
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training.base_model import BaseModel, open_base_model
 from yokai_assets.training.cache import TensorCache
@@ -81,6 +81,9 @@ def train_lora(
         TargetModulesError: No module of the UNet is named in `settings.target_modules`.
         ExportError: A written LoRA does not match the trained adapter.
     """
+    dataset_folder = layout.training_data(character_id)
+    if is_local(dataset_folder):
+        recover_folder(Path(str(dataset_folder)))
     if base is None:
         base = open_base_model(settings.base_model, device, precision=settings.mixed_precision, cache=layout.cache)
     encoded = encode_dataset(
@@ -205,7 +208,7 @@ class _Run:
             validation_losses=self._validation,
             train_count=len(self._encoded.train),
             held_out_count=len(self._encoded.held_out),
-            problems=self._encoded.problems,
+            problems=[*(("training.mixed_precision", note) for note in self._base.notes), *self._encoded.problems],
             encoded_count=self._encoded.encoded_count,
             seconds=self._earlier_seconds + seconds,
             images_per_second=trained_count / seconds if trained_count else 0.0,

@@ -1,6 +1,7 @@
 """Opening a base model: families, fingerprints, independence of copies, and errors with a remedy."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,28 @@ def test_a_single_file_is_the_same_model_as_its_folder(base: BaseModel, base_fol
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[name], wanted[name]) for name in wanted), part
     assert torch.equal(opened.encode_text("red").tokens, base.encode_text("red").tokens)
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_without_bf16_uses_fp16_and_says_so(
+    base_folder: Path, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
+) -> None:
+    """GPUs before Ampere imitate bf16 so slowly that a training would take days."""
+    asked = []
+
+    def is_bf16_supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return has_bf16 or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    opened = open_base_model(str(base_folder), "cuda:0", precision="bf16")
+    assert opened.precision == precision
+    assert opened.pipeline.unet.dtype == opened.dtype
+    assert bool(opened.notes) != has_bf16
+    assert all("fp16 is used instead" in note for note in opened.notes)
+    assert asked == [False]
+    assert open_base_model(str(base_folder), "cuda:0", precision="fp16").notes == ()
 
 
 def single_file(base: BaseModel, base_folder: Path, folder: Path, **says: Any) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,27 @@ def test_a_finished_training_without_its_files_is_done_again(base: BaseModel, la
     again = train(base, layout)
     assert not again.was_finished
     assert path.read_bytes() == before
+
+
+def test_a_dataset_that_a_kill_left_aside_is_found(base: BaseModel, layout: Layout) -> None:
+    """A kill between the two renames of its folder must not cost the training."""
+    dataset = make_dataset(layout)
+    folder = layout.training_data(CHARACTER)
+    folder.rename(folder.parent / f".{folder.name}.retired")
+    settings = make_settings(layout.root, max_train_steps=1)
+    result = train_lora(dataset, CHARACTER, layout, settings, "cpu", 0, header={}, base=base)
+    assert (result.train_count, result.problems) == (4, [])
+    assert folder.exists()
+
+
+def test_what_is_not_done_as_asked_is_told(base: BaseModel, layout: Layout) -> None:
+    """The result, its record and whoever shows them say that another precision was used."""
+    settings = make_settings(layout.root, max_train_steps=1)
+    noted = replace(base, notes=("fp16 is used instead",))
+    wanted = [("training.mixed_precision", "fp16 is used instead")]
+    for was_finished in (False, True):
+        result = train_lora(make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={}, base=noted)
+        assert (result.was_finished, result.problems) == (was_finished, wanted)
 
 
 def test_a_fresh_start_takes_back_the_old_record_first(
@@ -263,7 +285,6 @@ def test_the_background_weight_changes_what_is_learnt(base: BaseModel, layout: L
 def test_mixed_precision_keeps_the_adapter_in_fp32(base_folder: Any, base: BaseModel, layout: Layout) -> None:
     """The path of a GPU, on the CPU's bf16: frozen weights in half precision, trained ones and updates in fp32."""
     import copy
-    from dataclasses import replace
 
     pipeline = copy.copy(base.pipeline)
     pipeline.unet = copy.deepcopy(base.pipeline.unet).to(torch.bfloat16)
