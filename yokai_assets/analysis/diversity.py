@@ -80,7 +80,9 @@ def balanced_sample(groups: NDArray[np.integer], count: int, rng: np.random.Gene
     Returns:
         Sorted positions, i64.
     """
+    # Shuffled, as what `even_quotas` has left over goes to the earlier groups: of many episodes, to the first ones.
     numbers = np.unique(groups, return_inverse=True)[1]
+    numbers = rng.permutation(int(numbers.max(initial=-1)) + 1)[numbers]
     quotas = even_quotas(np.bincount(numbers), count)
     drawn = [rng.choice(np.flatnonzero(numbers == g), size=int(q), replace=False) for g, q in enumerate(quotas) if q]
     return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)

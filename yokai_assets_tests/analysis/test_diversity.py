@@ -58,4 +58,7 @@ def test_balanced_sample_draws_evenly_and_without_repetition() -> None:
     drawn = balanced_sample(groups, 20, np.random.default_rng(0))
     assert len(set(drawn.tolist())) == 20
     assert np.bincount(groups[drawn])[[7, 9]].tolist() == [10, 10]
+    many = balanced_sample(np.repeat(np.arange(214), 3), 64, np.random.default_rng(0)) // 3
+    assert len(set(many.tolist())) == 64
+    assert (many > 107).sum() > 16
     assert balanced_sample(np.array([], int), 5, np.random.default_rng(0)).tolist() == []
