@@ -25,6 +25,7 @@ from yokai_assets.datasets.render import (
     render_plain,
 )
 from yokai_assets.datasets.selection import QualityLimits
+from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import DatasetSettings
@@ -153,15 +154,18 @@ def load_training_image(layout: Layout, row: Mapping[str, Any]) -> tuple[Image.I
         FileNotFoundError: A file is missing; the message names the remedy.
         OSError: A file is damaged.
     """
-    pictures = []
+    pictures, character = [], row["character_id"]
     for column, mode in (("image", "RGB"), ("mask", "L")):
         path = layout.absolute(row[column])
         if not path.exists() and is_local(path):
-            recover_folder(Path(str(layout.training_data(row["character_id"]))))
+            recover_folder(Path(str(layout.training_data(character))))
         if not path.exists():
-            raise FileNotFoundError(f"{path}: missing. Materialize `training_dataset` of {row['character_id']} again.")
-        with path.open("rb") as file, Image.open(file) as picture:
-            pictures.append(picture.convert(mode))
+            raise FileNotFoundError(f"{path}: missing. Materialize `training_dataset` of {character} again.")
+        try:
+            with path.open("rb") as file, Image.open(file) as picture:
+                pictures.append(picture.convert(mode))
+        except IMAGE_ERRORS as error:
+            raise OSError(f"{path}: damaged ({error}). Materialize `training_dataset` of {character} again.") from error
     return pictures[0], pictures[1]
 
 

@@ -281,6 +281,19 @@ def test_missing_training_image_names_the_remedy(series: SmallSeries) -> None:
         load_training_image(series.layout, row)
 
 
+def test_damaged_training_image_names_the_remedy(series: SmallSeries) -> None:
+    """Protects: a PNG with a broken chunk is an `OSError` as promised, not a `SyntaxError` that stops the caller."""
+    row = built(series).table.row(0, named=True)
+    file = series.layout.absolute(row["image"])
+    for position in range(8, 33):  # length, name, content and checksum of the first chunk
+        data = bytearray(file.read_bytes())
+        data[position] ^= 0x5A
+        series.layout.absolute(row["image"]).with_suffix(".broken").write_bytes(bytes(data))
+        broken = {**row, "image": row["image"].replace(".png", ".broken")}
+        with pytest.raises(OSError, match="Materialize `training_dataset`"):
+            load_training_image(series.layout, broken)
+
+
 def test_progress_counts_images(series: SmallSeries) -> None:
     """Protects: whoever watches sees how far it is."""
     seen: list[tuple[int, int]] = []
