@@ -3,6 +3,7 @@
 Measuring only; cuts and near-duplicates are decided in `shots` and `duplicates`.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ class FramePrint:
     dhash: int
     luma_mean: float
     luma_deviation: float
+
+
+def picture_sha256(picture: Image.Image) -> str:
+    """Return the sha256 (hex) of a picture's size and pixels: what `content_sha256` of a video's frame is."""
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
 
 def fingerprint_luma(thumbnail: Image.Image) -> FramePrint:

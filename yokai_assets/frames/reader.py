@@ -18,6 +18,7 @@ from upath import UPath
 
 from yokai_assets.frames.decoding import FrameError, decode_rgb, read_bytes
 from yokai_assets.frames.listing import VIDEO_SUFFIXES
+from yokai_assets.frames.seeking import pays, seek_frames
 from yokai_assets.frames.video import DecodedFrame, decode_video
 from yokai_assets.storage.files import is_local
 
@@ -63,10 +64,12 @@ def iter_frames(
     """Read the frames of `rows`, in their order.
 
     Images are decoded in threads, two a thread ahead of the caller: memory stays bounded. A run of rows of one video
-    is one pass over that file from its beginning to the last frame wanted.
+    is one pass over that file from its beginning to the last frame wanted; a few frames of a long video are sought
+    by key frames, where `content_sha256` is there to prove them.
 
     Args:
-        rows: Rows with a column `source` (table `frames`); other columns are handed back untouched.
+        rows: Rows with a column `source` (table `frames`), `content_sha256` where there is one; other columns are
+            handed back untouched.
         frames_source: What `source` is relative to.
         threads: Decoding threads; None: `decoder_threads()`.
 
@@ -75,7 +78,7 @@ def iter_frames(
     """
     for video, run in groupby(rows.iter_rows(named=True), key=lambda row: (video_frame_of(row["source"]) or ("",))[0]):
         if video:
-            yield from _iter_video_frames(source_path(frames_source, video), list(run))
+            yield from _iter_video(source_path(frames_source, video), list(run))
         else:
             yield from _iter_images(run, frames_source, threads or decoder_threads())
 
@@ -102,6 +105,18 @@ def _iter_images(
             yield done_row, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _iter_video(path: UPath, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Image.Image | FrameError]]:
+    done = 0
+    wanted = [((video_frame_of(row["source"]) or ("", 0))[1], row.get("content_sha256")) for row in rows]
+    if pays([number for number, _ in wanted]) and all(sha256 for _, sha256 in wanted) and path.exists():
+        for row, picture in zip(rows, seek_frames(path, wanted), strict=False):  # pyright: ignore[reportArgumentType]
+            if picture is None:
+                break
+            done += 1
+            yield row, picture
+    yield from _iter_video_frames(path, rows[done:])
 
 
 def _iter_video_frames(

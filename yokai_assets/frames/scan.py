@@ -17,7 +17,7 @@ from upath import UPath
 from yokai_assets.frames.decoding import FrameError, decode_thumbnail, read_bytes, shrink_luma
 from yokai_assets.frames.duplicates import choose_representatives
 from yokai_assets.frames.episodes import EpisodeSource
-from yokai_assets.frames.fingerprint import FramePrint, fingerprint_luma
+from yokai_assets.frames.fingerprint import FramePrint, fingerprint_luma, picture_sha256
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
 from yokai_assets.frames.reader import decoder_threads, source_path
 from yokai_assets.frames.shots import assign_shots
@@ -199,8 +199,7 @@ def _scan_video(path: UPath, relative: str, settings: FramesSettings, progress: 
 
 
 def _measure_picture(image: Image.Image) -> dict[str, Any]:
-    digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
-    return _measurement(*image.size, digest, fingerprint_luma(shrink_luma(image.convert("L"))))
+    return _measurement(*image.size, picture_sha256(image), fingerprint_luma(shrink_luma(image.convert("L"))))
 
 
 def _as_table(measured: list[dict[str, Any]], episode: str, settings: FramesSettings) -> pl.DataFrame:

@@ -94,8 +94,7 @@ def _cannot_open(path: UPath, error: Exception) -> FrameError:
 def _decode_stream(container: "av.container.InputContainer", report: DecodeReport) -> Iterator[DecodedFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    aspect = stream.codec_context.sample_aspect_ratio
-    pixel_aspect = float(aspect) if aspect else 1.0
+    pixel_aspect = pixel_aspect_of(stream)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     start_seconds: float | None = None
     for frame in _frames_of(container, stream, report):
@@ -104,6 +103,12 @@ def _decode_stream(container: "av.container.InputContainer", report: DecodeRepor
         time_seconds = frame.time if frame.time is not None else number / rate
         start_seconds = time_seconds if start_seconds is None else start_seconds
         yield DecodedFrame(number, time_seconds - start_seconds, frame, pixel_aspect)
+
+
+def pixel_aspect_of(stream: "av.VideoStream") -> float:
+    """Return the width of a pixel over its height."""
+    aspect = stream.codec_context.sample_aspect_ratio
+    return float(aspect) if aspect else 1.0
 
 
 def _frames_of(
