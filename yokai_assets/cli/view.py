@@ -74,6 +74,7 @@ class RoadView(Observer):
 
     def run_started(self, work: Work) -> None:
         """Show the partition at work."""
+        self._last_line_seconds = time.monotonic()
         self._progress.update(
             self._step_task,
             description=work.partition or work.job,

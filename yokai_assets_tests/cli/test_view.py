@@ -46,6 +46,17 @@ def test_what_is_made_again_says_why() -> None:
     )
 
 
+def test_a_quick_step_prints_no_progress_into_a_pipe() -> None:
+    """A log file of two hundred episodes wants a line for each, not one for each step that begins."""
+    stream = io.StringIO()
+    with RoadView(Console(file=stream, width=200, highlight=False)) as view:
+        view.stage("episodes", [work("e1")])
+        view.run_started(work("e1"))
+        view.step("frames", "e1", 0, 40, "")
+        view.run_ended(work("e1"), True, 2.0, [])
+    assert len(stream.getvalue().splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("failures", "mark"),
     [
