@@ -43,9 +43,9 @@ class Town:
     def draw(self, episodes: int) -> None:
         generate_series(self.folder / "frames", episodes=episodes, **SERIES)
 
-    def drive(self) -> RoadReport:
+    def drive(self, total_episodes: int | None = None) -> RoadReport:
         with open_road(self.source) as road:
-            return road.drive()
+            return road.drive(total_episodes=total_episodes)
 
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(instance_home(self.source.load())))
@@ -152,6 +152,31 @@ def test_a_new_episode_touches_only_what_it_changes(town: Town, first: RoadRepor
     for key in grown:
         members = read_table(MEMBERS, town.layout.table("character_members", key))
         assert set(members["episode"]) >= {"episode_003"} or key not in changed
+
+
+def test_fewer_episodes_asked_for_drops_none(town: Town, first: RoadReport):
+    """`--total-episodes 1` says what to make now: episodes made before stay in the index, and no character retires."""
+    before = RegistryStore(town.layout.registry).load()
+    report = town.drive(total_episodes=1)
+    now = RegistryStore(town.layout.registry).load()
+    assert [work.why for work, _, _ in report.runs] == []
+    assert before is not None and now is not None and before.version == now.version
+    with open_read_only(town.layout.database) as connection:
+        indexed = {row[0] for row in connection.sql("SELECT DISTINCT episode FROM embeddings").fetchall()}
+    assert "episode_002" in indexed
+
+
+def test_an_episode_that_left_the_source_is_named_and_stays(town: Town, first: RoadReport):
+    """A folder deleted to save space must neither crash the next start nor take its characters along silently."""
+    folder, aside = town.folder / "frames" / "episode_002", town.folder / "aside"
+    folder.rename(aside)
+    try:
+        report = town.drive()
+    finally:
+        aside.rename(folder)
+    assert report.runs == [] and errors(report) == []
+    assert [problem.path for problem in report.problems] == ["episode_002"]
+    assert "stays in the series" in report.problems[0].remedy
 
 
 def _trivial_job() -> dg.JobDefinition:

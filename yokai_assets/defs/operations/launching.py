@@ -23,6 +23,7 @@ from yokai_assets.registry import RegistryStore
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.leftovers import remove_leftovers
+from yokai_assets.storage.parquet import table_files
 
 PROCESS_TAG = "yokai/process"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -76,12 +77,13 @@ class Road:
         """Make everything that is missing or out of date, from the episodes to the report.
 
         Args:
-            total_episodes: Only the first so many episodes.
+            total_episodes: Only the first so many episodes are made; what was made of others stays in the series.
         """
         report = RoadReport()
         release_dead_runs(self._instance)
         remove_leftovers(self._layout.root)
         episodes, report.problems = discover_episodes(UPath(self._settings.frames_source))
+        report.problems = [*report.problems, *self._gone_episodes({episode.key for episode in episodes})]
         episodes = episodes[:total_episodes]
         register(self._instance, EPISODES, [episode.key for episode in episodes])
         self._run_all("episodes", lambda: self._planner.episodes(episodes), report)
@@ -106,6 +108,18 @@ class Road:
         """Return the characters to train, largest first, at most `max_characters`."""
         registry = RegistryStore(self._layout.registry).load()
         return registry.trainable_ids()[: self._settings.max_characters] if registry else []
+
+    def _gone_episodes(self, present: set[str]) -> list[SourceProblem]:
+        """Name episodes that were made but have left the frames source: they stay in the series until told to go."""
+        made = table_files(self._layout.tables / "frames")
+        remedy = (
+            "What was made of it stays in the series. Put it back; or, to take it out, delete its files under "
+            f"{self._layout.tables}."
+        )
+        return [
+            SourceProblem(key, "the episode is not in the frames source any more", remedy)
+            for key in sorted(made.keys() - present)
+        ]
 
     def _run_all(self, job: str, plan: Callable[[], Iterator[Work]], report: RoadReport) -> None:
         work = list(plan())
