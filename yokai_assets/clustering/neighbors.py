@@ -74,7 +74,7 @@ def _nn_descent(vectors: np.ndarray, count: int, seed: int) -> Neighbors:
     from pynndescent import NNDescent
 
     index = NNDescent(vectors, metric="cosine", n_neighbors=count + 1, random_state=seed, n_jobs=1, low_memory=True)
-    found, distances = index.neighbor_graph
+    found, distances = index.neighbor_graph  # pyright: ignore[reportGeneralTypeIssues]
     # A row normally begins with itself; among exact duplicates it may stand elsewhere or be missing.
     is_self = found == np.arange(len(vectors))[:, None]
     is_self[~is_self.any(axis=1), -1] = True

@@ -187,8 +187,8 @@ def _shared_frames(labels: np.ndarray, frame_codes: np.ndarray) -> np.ndarray:
 
     is_member = labels != NOISE
     shape = (int(labels.max(initial=NOISE)) + 1, int(frame_codes.max(initial=0)) + 1)
-    counts = csr_array((np.ones(is_member.sum(), np.int32), (labels[is_member], frame_codes[is_member])), shape=shape)
-    shows = (counts > 0).astype(np.int32)
+    pairs = np.unique(np.stack([labels[is_member], frame_codes[is_member]]), axis=1)
+    shows = csr_array((np.ones(pairs.shape[1], np.int32), (pairs[0], pairs[1])), shape=shape)
     shared = np.asarray((shows @ shows.T).todense())
     frames = np.diag(shared)
     return shared > np.maximum(1.0, SHARED_FRAME_SHARE * np.minimum.outer(frames, frames))

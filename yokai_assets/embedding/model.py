@@ -140,9 +140,10 @@ def _open(model: str, pretrained: str | None, batch_size: int, neutral_grey: int
     name, pretrained = _resolve(model, pretrained)
     try:
         # Unlike create_model_and_transforms, this one refuses to go on with random weights when a hub fails.
-        network, preprocess = open_clip.create_model_from_pretrained(
+        loaded: Any = open_clip.create_model_from_pretrained(
             name, pretrained=pretrained, force_quick_gelu=_needs_quick_gelu(name, pretrained)
         )
+        network, preprocess = loaded
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         raise EmbeddingModelError(_cannot_open(name, pretrained, error)) from error

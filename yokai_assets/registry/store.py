@@ -53,7 +53,11 @@ class RegistryStore:
         A version whose content the pointer already names is not written again.
         """
         current = self._current_version()
-        if current == registry.version and self._load_version(current).content_hash == registry.content_hash:
+        if (
+            current is not None
+            and current == registry.version
+            and self._load_version(current).content_hash == registry.content_hash
+        ):
             return
         for spec in _TABLES:
             write_table(spec, getattr(registry, spec.name), self._folder_of(registry.version) / f"{spec.name}.parquet")

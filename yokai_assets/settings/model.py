@@ -21,23 +21,29 @@ class FramesSettings(Section):
     """Reading the series: videos, near-duplicates, shots."""
 
     video_frames_per_second: float = Field(
-        2.0, gt=0, le=120, description="Frames taken from a second of a video file (frames/s)."
+        default=2.0, gt=0, le=120, description="Frames taken from a second of a video file (frames/s)."
     )
     near_duplicate_bits: int = Field(
-        4,
+        default=4,
         ge=0,
         le=16,
         description="Two frames of one shot are near-duplicates up to this Hamming distance (bits of 64).",
     )
     shot_cut_bits: int = Field(
-        16, ge=4, le=48, description="Hamming distance of neighbouring frames from which a cut is assumed (bits of 64)."
+        default=16,
+        ge=4,
+        le=48,
+        description="Hamming distance of neighbouring frames from which a cut is assumed (bits of 64).",
     )
-    dark_luma: float = Field(12.0, ge=0, le=255, description="Mean luma below which a frame counts as black (0-255).")
+    dark_luma: float = Field(
+        default=12.0, ge=0, le=255, description="Mean luma below which a frame counts as black (0-255)."
+    )
     flat_luma_deviation: float = Field(
-        4.0, ge=0, le=128, description="Luma standard deviation below which a frame counts as blank (0-255)."
+        default=4.0, ge=0, le=128, description="Luma standard deviation below which a frame counts as blank (0-255)."
     )
     max_unreadable_share: Share = Field(
-        0.2, description="Share of unreadable frames from which an episode's check fails and blocks what follows."
+        default=0.2,
+        description="Share of unreadable frames from which an episode's check fails and blocks what follows.",
     )
 
 
@@ -45,81 +51,98 @@ class SegmentationSettings(Section):
     """Cutting characters out of frames."""
 
     model: str = Field(
-        "isnet-anime",
+        default="isnet-anime",
         min_length=1,
         description="A rembg model name, `demo` for the bundled matte, or the path of a local ONNX file.",
     )
     model_size_px: int = Field(
-        1024, ge=32, le=4096, description="Input side of a local ONNX file with free height and width (px)."
+        default=1024, ge=32, le=4096, description="Input side of a local ONNX file with free height and width (px)."
     )
     presence_threshold: Share = Field(
-        0.5,
+        default=0.5,
         description="Raw network output that a pixel must reach to count as character (not rembg's stretched mask).",
     )
-    min_area_share: Share = Field(0.004, description="Smallest share of the frame that an instance covers.")
-    max_area_share: Share = Field(0.9, description="Largest share of the frame; beyond it the mask is scenery.")
-    min_side_px: int = Field(24, ge=4, le=4096, description="Smallest width and height of an instance (px).")
-    max_instances_per_frame: int = Field(8, ge=1, le=64, description="Largest instances kept of one frame.")
-    batch_size: int = Field(8, ge=1, le=256, description="Frames per network call where the graph allows batches.")
+    min_area_share: Share = Field(default=0.004, description="Smallest share of the frame that an instance covers.")
+    max_area_share: Share = Field(default=0.9, description="Largest share of the frame; beyond it the mask is scenery.")
+    min_side_px: int = Field(default=24, ge=4, le=4096, description="Smallest width and height of an instance (px).")
+    max_instances_per_frame: int = Field(default=8, ge=1, le=64, description="Largest instances kept of one frame.")
+    batch_size: int = Field(
+        default=8, ge=1, le=256, description="Frames per network call where the graph allows batches."
+    )
     cutout_quality: int = Field(
-        92, ge=1, le=100, description="WebP quality of cut-outs; 100 is lossless (alpha is always lossless)."
+        default=92, ge=1, le=100, description="WebP quality of cut-outs; 100 is lossless (alpha is always lossless)."
     )
 
 
 class BackgroundSettings(Section):
     """Clean plates behind the characters."""
 
-    max_frames_per_shot: int = Field(24, ge=1, le=500, description="Frames of a shot that the clean plate is made of.")
-    max_width_px: int = Field(1280, ge=64, le=8192, description="Clean plates are scaled down to this width (px).")
-    webp_quality: int = Field(90, ge=1, le=100, description="WebP quality of clean plates.")
+    max_frames_per_shot: int = Field(
+        default=24, ge=1, le=500, description="Frames of a shot that the clean plate is made of."
+    )
+    max_width_px: int = Field(
+        default=1280, ge=64, le=8192, description="Clean plates are scaled down to this width (px)."
+    )
+    webp_quality: int = Field(default=90, ge=1, le=100, description="WebP quality of clean plates.")
 
 
 class EmbeddingSettings(Section):
     """Image and text vectors, through open_clip."""
 
     model: str = Field(
-        "ViT-B-32",
+        default="ViT-B-32",
         min_length=1,
         description="An open_clip architecture, `hf-hub:...`, `local-dir:...`, or `demo` for the bundled CLIP.",
     )
     pretrained: str | None = Field(
-        "laion2b_s34b_b79k",
+        default="laion2b_s34b_b79k",
         description="open_clip pretrained tag or local checkpoint; unused for `demo`, `hf-hub:` and `local-dir:`.",
     )
-    batch_size: int = Field(64, ge=1, le=4096, description="Cut-outs per forward pass.")
+    batch_size: int = Field(default=64, ge=1, le=4096, description="Cut-outs per forward pass.")
     neutral_grey: int = Field(
-        128, ge=0, le=255, description="Grey that replaces transparency behind a cut-out (0-255)."
+        default=128, ge=0, le=255, description="Grey that replaces transparency behind a cut-out (0-255)."
     )
 
 
 class ClusteringSettings(Section):
     """Finding groups of instances that show one character."""
 
-    method: Literal["umap_hdbscan"] = Field("umap_hdbscan", description="How groups are found.")
+    method: Literal["umap_hdbscan"] = Field(default="umap_hdbscan", description="How groups are found.")
     min_cluster_size: int = Field(
-        25, ge=2, le=100_000, description="Images from which a group is a character that can be trained."
+        default=25, ge=2, le=100_000, description="Images from which a group is a character that can be trained."
     )
     min_rare_cluster_size: int = Field(
-        6, ge=2, le=100_000, description="Images from which a group that is too small to train is still reported."
+        default=6,
+        ge=2,
+        le=100_000,
+        description="Images from which a group that is too small to train is still reported.",
     )
-    min_samples: int = Field(5, ge=1, le=1000, description="HDBSCAN min_samples: higher leaves more points as noise.")
-    umap_dimensions: int = Field(5, ge=2, le=64, description="Dimensions that UMAP reduces to before HDBSCAN.")
-    umap_neighbors: int = Field(15, ge=2, le=200, description="UMAP n_neighbors.")
-    max_noise_share: Share = Field(0.4, description="Noise share from which the clustering check fails.")
-    min_silhouette: float = Field(0.05, ge=-1, le=1, description="Silhouette (cosine) below which the check warns.")
+    min_samples: int = Field(
+        default=5, ge=1, le=1000, description="HDBSCAN min_samples: higher leaves more points as noise."
+    )
+    umap_dimensions: int = Field(default=5, ge=2, le=64, description="Dimensions that UMAP reduces to before HDBSCAN.")
+    umap_neighbors: int = Field(default=15, ge=2, le=200, description="UMAP n_neighbors.")
+    max_noise_share: Share = Field(default=0.4, description="Noise share from which the clustering check fails.")
+    min_silhouette: float = Field(
+        default=0.05, ge=-1, le=1, description="Silhouette (cosine) below which the check warns."
+    )
 
 
 class RegistrySettings(Section):
     """Which groups become characters, and how they stay themselves."""
 
     match_min_jaccard: Share = Field(
-        0.3, description="Overlap of members from which a new group is a known character (Jaccard on shared instances)."
+        default=0.3,
+        description="Overlap of members from which a new group is a known character (Jaccard on shared instances).",
     )
     match_min_centroid_cosine: float = Field(
-        0.9, ge=-1, le=1, description="Centroid cosine from which a group without shared members is a known character."
+        default=0.9,
+        ge=-1,
+        le=1,
+        description="Centroid cosine from which a group without shared members is a known character.",
     )
     max_changed_share: Share = Field(
-        0.3, description="Share of shared instances that change character: beyond it the check warns."
+        default=0.3, description="Share of shared instances that change character: beyond it the check warns."
     )
 
 
@@ -127,12 +150,14 @@ class AnalysisSettings(Section):
     """The character profile."""
 
     vocabulary: str = Field(
-        "anime", description="A shipped vocabulary (`anime`, `creatures`) or the path of a TOML file."
+        default="anime", description="A shipped vocabulary (`anime`, `creatures`) or the path of a TOML file."
     )
-    max_images: int = Field(64, ge=1, le=10_000, description="Images of a character that attributes are read from.")
-    palette_colors: int = Field(5, ge=1, le=12, description="Colours of the palette.")
+    max_images: int = Field(
+        default=64, ge=1, le=10_000, description="Images of a character that attributes are read from."
+    )
+    palette_colors: int = Field(default=5, ge=1, le=12, description="Colours of the palette.")
     min_confidence: Share = Field(
-        0.5, description="Share of probability that an attribute value needs; else it is not told."
+        default=0.5, description="Share of probability that an attribute value needs; else it is not told."
     )
 
 
@@ -140,108 +165,119 @@ class CaptionSettings(Section):
     """Captions of training images."""
 
     trigger_prefix: Slug = Field(
-        "ykai", description="Beginning of every trigger word; the character's own letters follow."
+        default="ykai", description="Beginning of every trigger word; the character's own letters follow."
     )
     core_tag_share: Share = Field(
-        0.6, description="Tags that at least this share of a character's images carry are left to the trigger word."
+        default=0.6,
+        description="Tags that at least this share of a character's images carry are left to the trigger word.",
     )
-    max_tags: int = Field(20, ge=0, le=75, description="Most tags in a caption.")
+    max_tags: int = Field(default=20, ge=0, le=75, description="Most tags in a caption.")
 
 
 class DatasetSettings(Section):
     """What a character's training set holds."""
 
     min_images: int = Field(
-        10, ge=2, le=10_000, description="Fewest training images; below it the character is skipped."
+        default=10, ge=2, le=10_000, description="Fewest training images; below it the character is skipped."
     )
-    max_images: int = Field(200, ge=2, le=10_000, description="Most training images, the most diverse ones kept.")
-    held_out_share: Share = Field(0.15, description="Share of a character's images kept from training, whole shots.")
-    margin_share: Share = Field(0.08, description="Space around the character, as a share of its longer side.")
+    max_images: int = Field(
+        default=200, ge=2, le=10_000, description="Most training images, the most diverse ones kept."
+    )
+    held_out_share: Share = Field(
+        default=0.15, description="Share of a character's images kept from training, whole shots."
+    )
+    margin_share: Share = Field(default=0.08, description="Space around the character, as a share of its longer side.")
     plain_background_share: Share = Field(
-        0.5, description="Share of images on a plain ground instead of the frame's own."
+        default=0.5, description="Share of images on a plain ground instead of the frame's own."
     )
-    min_side_px: int = Field(48, ge=8, le=4096, description="Smaller cut-outs are not trained on (px).")
+    min_side_px: int = Field(default=48, ge=8, le=4096, description="Smaller cut-outs are not trained on (px).")
 
 
 class TrainingSettings(Section):
     """LoRA training. The first five names are those of the original guide."""
 
     base_model: str = Field(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        default="stable-diffusion-v1-5/stable-diffusion-v1-5",
         min_length=1,
         description="Hub id, local diffusers folder, single-file checkpoint, or `demo` for the bundled base.",
     )
-    max_train_steps: int = Field(2000, ge=1, le=1_000_000, description="Optimizer steps.")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate.")
-    network_dim: int = Field(32, ge=1, le=512, description="LoRA rank.")
-    network_alpha: float | None = Field(None, gt=0, le=1024, description="LoRA alpha; unset: equal to the rank.")
-    train_batch_size: int = Field(2, ge=1, le=512, description="Images per step.")
-    save_every_n_steps: int = Field(500, ge=1, le=1_000_000, description="Steps between saved checkpoints.")
+    max_train_steps: int = Field(default=2000, ge=1, le=1_000_000, description="Optimizer steps.")
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate.")
+    network_dim: int = Field(default=32, ge=1, le=512, description="LoRA rank.")
+    network_alpha: float | None = Field(
+        default=None, gt=0, le=1024, description="LoRA alpha; unset: equal to the rank."
+    )
+    train_batch_size: int = Field(default=2, ge=1, le=512, description="Images per step.")
+    save_every_n_steps: int = Field(default=500, ge=1, le=1_000_000, description="Steps between saved checkpoints.")
     resolution_px: int = Field(
-        512,
+        default=512,
         ge=32,
         le=4096,
         description="Side of the square to whose area images are scaled down, in the training set and in buckets (px).",
     )
-    bucket_step_px: int = Field(64, ge=8, le=512, description="Bucket sides are multiples of this (px).")
+    bucket_step_px: int = Field(default=64, ge=8, le=512, description="Bucket sides are multiples of this (px).")
     target_modules: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+        default=("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
         description="UNet modules that get an adapter (peft suffix match).",
     )
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = Field(
-        "cosine", description="Learning-rate schedule."
+        default="cosine", description="Learning-rate schedule."
     )
-    lr_warmup_steps: int = Field(50, ge=0, le=100_000, description="Steps of linear warm-up.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, le=100, description="Gradient norm is clipped to this.")
+    lr_warmup_steps: int = Field(default=50, ge=0, le=100_000, description="Steps of linear warm-up.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW weight decay.")
+    max_grad_norm: float = Field(default=1.0, gt=0, le=100, description="Gradient norm is clipped to this.")
     min_snr_gamma: float | None = Field(
-        5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none."
+        default=5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none."
     )
-    caption_dropout: Share = Field(0.05, description="Share of images trained with an empty caption.")
+    caption_dropout: Share = Field(default=0.05, description="Share of images trained with an empty caption.")
     background_loss_weight: Share = Field(
-        0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."
+        default=0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."
     )
-    flip: bool = Field(True, description="Train mirrored copies too; unset it for asymmetric characters.")
+    flip: bool = Field(default=True, description="Train mirrored copies too; unset it for asymmetric characters.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(
-        "bf16", description="Precision on a GPU; a CPU trains in fp32."
+        default="bf16", description="Precision on a GPU; a CPU trains in fp32."
     )
-    gradient_checkpointing: bool = Field(False, description="Less memory for about a third more time.")
-    keep_training_state: bool = Field(False, description="Keep optimizer state after a finished training.")
+    gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
+    keep_training_state: bool = Field(default=False, description="Keep optimizer state after a finished training.")
 
 
 class EvaluationSettings(Section):
     """Pictures drawn with every LoRA, and how they are judged."""
 
     prompts: tuple[str, ...] = Field(
-        ("{trigger}", "{trigger}, full body, simple background", "{trigger}, portrait, smiling"),
+        default=("{trigger}", "{trigger}, full body, simple background", "{trigger}, portrait, smiling"),
         min_length=1,
         description="Prompts; `{trigger}` is the character's trigger word.",
     )
-    images_per_prompt: int = Field(4, ge=1, le=256, description="Seeds per prompt.")
-    inference_steps: int = Field(25, ge=1, le=1000, description="Denoising steps.")
-    guidance_scale: float = Field(7.0, ge=0, le=50, description="Classifier-free guidance.")
-    negative_prompt: str = Field("", description="Negative prompt.")
-    max_checkpoints: int = Field(4, ge=1, le=100, description="Checkpoints judged, evenly chosen, the last one always.")
-    bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="Resamples for 95 % intervals.")
+    images_per_prompt: int = Field(default=4, ge=1, le=256, description="Seeds per prompt.")
+    inference_steps: int = Field(default=25, ge=1, le=1000, description="Denoising steps.")
+    guidance_scale: float = Field(default=7.0, ge=0, le=50, description="Classifier-free guidance.")
+    negative_prompt: str = Field(default="", description="Negative prompt.")
+    max_checkpoints: int = Field(
+        default=4, ge=1, le=100, description="Checkpoints judged, evenly chosen, the last one always."
+    )
+    bootstrap_samples: int = Field(default=1000, ge=100, le=100_000, description="Resamples for 95 % intervals.")
 
 
 class Settings(Section):
     """Everything a user may choose. Sections are named like the stages of the road."""
 
-    profile: Literal["anime", "demo"] = Field("anime", description="Shipped defaults that the rest refines.")
-    data_root: str = Field("data", min_length=1, description="Folder or fsspec URL that holds everything produced.")
-    series: Slug = Field("series", description="Name of the series; part of output paths and LoRA headers.")
+    profile: Literal["anime", "demo"] = Field(default="anime", description="Shipped defaults that the rest refines.")
+    data_root: str = Field(
+        default="data", min_length=1, description="Folder or fsspec URL that holds everything produced."
+    )
+    series: Slug = Field(default="series", description="Name of the series; part of output paths and LoRA headers.")
     frames_source: str = Field(
-        "frames", min_length=1, description="Folder (or fsspec URL) with one folder or video file per episode."
+        default="frames", min_length=1, description="Folder (or fsspec URL) with one folder or video file per episode."
     )
     device: str = Field(
-        "auto",
+        default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`.",
     )
-    cpu_threads: int = Field(0, ge=0, le=1024, description="Threads for networks on the CPU; 0: all cores.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
-    max_characters: int | None = Field(None, ge=1, description="Train only the largest characters; unset: all.")
+    cpu_threads: int = Field(default=0, ge=0, le=1024, description="Threads for networks on the CPU; 0: all cores.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn at random.")
+    max_characters: int | None = Field(default=None, ge=1, description="Train only the largest characters; unset: all.")
     frames: FramesSettings = Field(default_factory=lambda: FramesSettings(), description="Reading the series.")
     segmentation: SegmentationSettings = Field(
         default_factory=lambda: SegmentationSettings(), description="Cutting characters out."

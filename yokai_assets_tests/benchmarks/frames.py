@@ -53,7 +53,7 @@ def write_frames(folder: Path, kind: str, count: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=60, help="Frames of each format.")
     count = parser.parse_args().count
     settings = FramesSettings.model_validate({})

@@ -60,7 +60,7 @@ def write_instances(layout: Layout, colours: list[tuple[int, int, int]], episode
         y, x = np.mgrid[0:40, 0:24]
         alpha = ((x - 12) ** 2 + (y - 20) ** 2 < 100).astype(np.uint8) * 255
         pixels = np.dstack([np.full_like(alpha, value) for value in colour] + [alpha])
-        Image.fromarray(pixels, "RGBA").save(path, lossless=True, exact=True)
+        Image.fromarray(pixels, "RGBA").save(str(path), lossless=True, exact=True)
         values: dict[str, Any] = {
             name: "x" if dtype == pl.String else 1 if dtype == pl.Int32 else 0.5
             for name, dtype in INSTANCES.schema.items()

@@ -98,7 +98,7 @@ def test_fingerprint_changes_with_any_file(tmp_path):
     write_table(CLUSTERS, rows("e1"), folder / "e1.parquet")
     before = files_fingerprint({"clusters": table_files(folder)})
     assert before == files_fingerprint({"clusters": table_files(folder)})
-    os.utime(folder / "e1.parquet", (1, 1))
+    os.utime(str(folder / "e1.parquet"), (1, 1))
     touched = files_fingerprint({"clusters": table_files(folder)})
     write_table(CLUSTERS, rows("e2"), folder / "e2.parquet")
     added = files_fingerprint({"clusters": table_files(folder)})
