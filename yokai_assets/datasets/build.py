@@ -230,7 +230,7 @@ def _with_pixels(
     wanted = pl.DataFrame(
         {"frame_id": [e.row["frame_id"] for e in examples if e.ground is None]}, schema={"frame_id": pl.String}
     )
-    sources = wanted.join(frames.select("frame_id", "source"), on="frame_id", maintain_order="left")
+    sources = wanted.join(frames.select("frame_id", "source", "content_sha256"), on="frame_id", maintain_order="left")
     pictures = iter_frames(sources, frames_source)
     for example in examples:
         frame, problem = None, ""
