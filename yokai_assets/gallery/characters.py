@@ -133,7 +133,15 @@ class CharacterEntry:
             )
         if self.lora and self.status in ("too_small", "retired"):
             text += "; the LoRA that was published before is still there"
+        if self.lora and self.publication and self.publication.rejected:
+            text += f"; a newer one was not published: {self.publication.rejected.reason}"
         return text
+
+    @property
+    def judgement(self) -> EvaluationRecord | None:
+        """How the published LoRA was judged, else the newest evaluation, which may be of one that was rejected."""
+        of_published = self.publication.evaluation if self.lora and self.publication else None
+        return of_published or self.evaluation
 
     @property
     def image_counts(self) -> dict[str, int]:

@@ -182,7 +182,7 @@ def _character(entry: CharacterEntry) -> CharacterResult:
 
 
 def _scores(entry: CharacterEntry) -> ScoreResult | None:
-    record = entry.evaluation
+    record = entry.judgement
     if record is None:
         return None
     chosen = record.chosen
