@@ -25,7 +25,7 @@ CREATE TABLE evaluations (
     "prompt_following" FLOAT,
     -- Mean pairwise cosine distance of drawn images.
     "diversity"        FLOAT NOT NULL,
-    -- Share of drawn images closer to a training than to any held-out image.
+    -- Share of drawn images nearer to a training image than any held-out image is to one.
     "memorised_share"  FLOAT NOT NULL,
     -- This checkpoint is the one to publish.
     "is_chosen"        BOOLEAN NOT NULL

@@ -162,8 +162,8 @@ class PaintingPipeline:
 
 def test_agreement_tells_a_model_that_listens_from_one_that_does_not() -> None:
     """Protects: the model card's figures of prompt-following mean something."""
-    listening = measure_agreement(PaintingPipeline(is_deaf=False), samples_per_value=2)
-    deaf = measure_agreement(PaintingPipeline(is_deaf=True), samples_per_value=2)
+    listening = measure_agreement(PaintingPipeline(is_deaf=False), samples_per_value=6)
+    deaf = measure_agreement(PaintingPipeline(is_deaf=True), samples_per_value=6)
     for attribute in JUDGED_ATTRIBUTES:
         assert listening[attribute].model >= 0.7
         assert deaf[attribute].model == pytest.approx(deaf[attribute].chance)
