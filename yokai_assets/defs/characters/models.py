@@ -52,7 +52,7 @@ def lora_model(
     Stopped anywhere, it goes on from its last whole checkpoint, bit for bit on a CPU.
     """
     chosen, layout, character = config.applied_to(settings.load()), settings.layout, context.partition_key
-    header = {"yokai_series": chosen.series, "yokai_character": character, "yokai_run": context.run_id}
+    header = {"yokai_series": chosen.series, "yokai_character": character, "yokai_run": context.run.run_id}
     result = train_lora(
         training_dataset, character, layout, chosen.training, settings.device(), chosen.seed,
         header=header, progress=progress.of(context),
@@ -134,7 +134,7 @@ def published_lora(context: dg.AssetExecutionContext, settings: SettingsResource
 
 def _lineage(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Return the data versions of everything that the LoRA was made of, by asset."""
-    versions = {"run": context.run_id}
+    versions = {"run": context.run.run_id}
     for asset in ("character_members", "captions", "training_dataset", "lora_model", "lora_evaluation"):
         found = context.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[context.partition_key]), limit=1
