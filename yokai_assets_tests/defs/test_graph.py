@@ -120,3 +120,8 @@ def test_training_resolution_makes_the_training_set_stale():
     longer = Settings.model_validate({"training": {"max_train_steps": 3}})
     versions = [settings_fingerprint(s, "training_dataset") for s in (small, large, longer)]
     assert versions[0] == versions[2] != versions[1]
+
+
+def test_steps_share_a_process_also_without_a_job():
+    """Protects what is materialized in the UI from loading every model again for every step."""
+    assert build_definitions().resolve_implicit_global_asset_job_def().executor_def.name == "in_process"

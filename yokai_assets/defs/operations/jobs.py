@@ -21,25 +21,21 @@ episodes_job = dg.define_asset_job(
     EPISODES_JOB,
     selection=episode_assets.ASSETS,
     description="One episode: frames, layers, clean plates, vectors. Backfill it over episodes.",
-    executor_def=dg.in_process_executor,
 )
 series_job = dg.define_asset_job(
     SERIES_JOB,
     selection=series_assets.ASSETS,
     description="The whole series: index, clustering, character registry.",
-    executor_def=dg.in_process_executor,
 )
 characters_job = dg.define_asset_job(
     CHARACTERS_JOB,
     selection=[*character_assets.ASSETS, *models.ASSETS],
     description="One character, from profile to published LoRA. Backfill it over characters.",
-    executor_def=dg.in_process_executor,
 )
 report_job = dg.define_asset_job(
     REPORT_JOB,
     selection=report_assets.ASSETS,
     description="Catalog and gallery, from whatever exists.",
-    executor_def=dg.in_process_executor,
 )
 
 nightly_series = dg.ScheduleDefinition(
