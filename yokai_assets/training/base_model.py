@@ -1,13 +1,11 @@
-"""The base model: found, loaded, fingerprinted, and handed out as fresh UNets and sampling pipelines.
+"""The base model: loaded, fingerprinted, and handed out as fresh UNets and sampling pipelines.
 
-Here: Stable Diffusion 1.x and SDXL through diffusers, from a hub id, a diffusers folder or one safetensors file.
-Not here: adapters and their training (`loop`), or what is drawn (`evaluation`).
+Here: Stable Diffusion 1.x and SDXL through diffusers. Not here: finding files and telling what they hold
+(`base_files`), adapters and their training (`loop`), or what is drawn (`evaluation`).
 """
 
 import copy
-import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +17,16 @@ from upath import UPath
 
 from yokai_assets.devices import has_native_bf16
 from yokai_assets.storage.files import sha256_of_parts
-from yokai_assets.training.fingerprints import file_fingerprint, folder_fingerprint
-from yokai_assets.training.prediction import (
-    UnsupportedScheduleError,
-    VelocityPrediction,
-    predicting_velocity,
-    velocity_prediction,
+from yokai_assets.training.base_files import (
+    PIPELINE_OF_FAMILY,
+    BaseModelError,
+    Family,
+    family_of,
+    locate,
+    velocity_of_file,
 )
+from yokai_assets.training.fingerprints import file_fingerprint, folder_fingerprint
+from yokai_assets.training.prediction import predicting_velocity
 
 if TYPE_CHECKING:
     import torch
@@ -33,18 +34,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-Family = Literal["sd15", "sdxl"]
 Precision = Literal["no", "bf16", "fp16"]
 
-_FAMILY_OF_PIPELINE: dict[str, Family] = {"StableDiffusionPipeline": "sd15", "StableDiffusionXLPipeline": "sdxl"}
-_PIPELINE_OF_FAMILY = {family: name for name, family in _FAMILY_OF_PIPELINE.items()}
 _UNET_PARTS = ("unet", "scheduler")
 _VAE_PARTS = ("vae",)
 _TEXT_PARTS = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
-
-
-class BaseModelError(RuntimeError):
-    """A base model cannot be used; the message names it, the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +187,10 @@ def open_base_model(
         BaseModelError: Missing, unreadable, or of an unsupported family.
     """
     precision, notes = _usable_precision(precision, device)
-    source = _locate(base_model)
+    source = locate(base_model)
     memory = None if cache is None else cache / "fingerprints"
-    family = _family_of_file(source) if source.is_file() else _family_of_folder(source)
-    velocity = _velocity_of_file(source) if source.is_file() else None
+    family = family_of(source)
+    velocity = velocity_of_file(source) if source.is_file() else None
     pipeline = _load_pipeline(source, family, precision)
     if velocity is not None:
         pipeline.scheduler = predicting_velocity(pipeline.scheduler, velocity)
@@ -239,97 +233,11 @@ def _torch_dtype(precision: Precision) -> "torch.dtype":
     return {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def _locate(base_model: str) -> Path:
-    """Return the local folder or file of a base model, downloading a hub model if it is not there yet."""
-    if base_model == "demo":
-        from yokai_assets.demo.models import bundled_model
-
-        return bundled_model("base")
-    path = Path(base_model).expanduser()
-    if path.is_dir() or path.is_file():
-        return path
-    is_hub_id = base_model.count("/") == 1 and not path.is_absolute() and path.suffix != ".safetensors"
-    if not is_hub_id or base_model.startswith((".", "~")):
-        raise BaseModelError(
-            f"{base_model}: there is no such file or folder. Set training.base_model to a hub id (`owner/name`), "
-            "a diffusers folder, a .safetensors checkpoint, or `demo`."
-        )
-    return _download(base_model)
-
-
-def _download(hub_id: str) -> Path:
-    from diffusers import DiffusionPipeline
-
-    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-    try:
-        folder = DiffusionPipeline.download(hub_id, local_files_only=is_offline)
-    except Exception as error:
-        raise BaseModelError(
-            f"{hub_id}: the base model is not in the local model cache and could not be downloaded ({error}). "
-            f"Download it once with network (`hf download {hub_id}`), or set training.base_model to a local "
-            "diffusers folder or .safetensors checkpoint, or to `demo`."
-        ) from error
-    return Path(folder)
-
-
-def _family_of_folder(folder: Path) -> Family:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise BaseModelError(
-            f"{folder}: no model_index.json, so this is not a diffusers folder. Point training.base_model at the "
-            "folder that holds it, or at a single .safetensors checkpoint."
-        )
-    name = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
-    if name not in _FAMILY_OF_PIPELINE:
-        raise BaseModelError(
-            f"{folder}: pipeline class {name} is not supported; {', '.join(_FAMILY_OF_PIPELINE)} are. "
-            "Choose a Stable Diffusion 1.x or SDXL base."
-        )
-    return _FAMILY_OF_PIPELINE[name]
-
-
-def _family_of_file(path: Path) -> Family:
-    if path.suffix != ".safetensors":
-        raise BaseModelError(
-            f"{path}: only .safetensors checkpoints are read (a {path.suffix or 'suffix-less'} file may run code "
-            "when it is loaded). Convert it to safetensors first."
-        )
-    names, _ = _names_and_metadata(path)
-    if any(name.startswith("conditioner.embedders.1.") for name in names):
-        return "sdxl"
-    if any(name.startswith("cond_stage_model.transformer.") for name in names):
-        return "sd15"
-    if any(name.startswith("cond_stage_model.model.") for name in names):
-        raise BaseModelError(f"{path}: Stable Diffusion 2.x is not supported. Choose a 1.x or an SDXL base.")
-    raise BaseModelError(
-        f"{path}: neither a Stable Diffusion 1.x nor an SDXL checkpoint (no text encoder of either). Is it a LoRA, "
-        "a VAE, or of another family? Choose a full checkpoint."
-    )
-
-
-def _velocity_of_file(path: Path) -> VelocityPrediction | None:
-    try:
-        return velocity_prediction(*_names_and_metadata(path))
-    except UnsupportedScheduleError as error:
-        raise BaseModelError(f"{path}: {error}. Choose another Stable Diffusion 1.x or SDXL base.") from error
-
-
-def _names_and_metadata(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the names of a safetensors file's tensors, and its metadata."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys()), dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise BaseModelError(f"{path}: damaged or unfinished download ({error}). Download it again.") from error
-
-
 def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
     import diffusers
     import torch
 
-    pipeline_class = getattr(diffusers, _PIPELINE_OF_FAMILY[family])
+    pipeline_class = getattr(diffusers, PIPELINE_OF_FAMILY[family])
     dtypes = {"default": _torch_dtype(precision), "vae": torch.float32}
     options: dict[str, Any] = {"torch_dtype": dtypes}
     if family == "sd15":

@@ -17,7 +17,7 @@ from upath import UPath
 
 from yokai_assets.storage.files import whole_file
 from yokai_assets.training import safetensors_header
-from yokai_assets.training.base_model import Family
+from yokai_assets.training.base_files import Family
 
 if TYPE_CHECKING:
     import torch

@@ -98,7 +98,7 @@ def captions(
     metadata = {
         "caption_count": table.height,
         "trigger": table["trigger"][0] if table.height else "",
-        "tags_mean": float(table["tags"].list.len().mean() or 0),  # type: ignore[arg-type]
+        "tags_mean": float(table.select(pl.col("tags").list.len().mean()).item() or 0),
         **rows.told(context),
         "examples": records(table.select("caption").unique(maintain_order=True), limit=8),
         "seconds": watch.seconds,

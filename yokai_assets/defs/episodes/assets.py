@@ -115,7 +115,7 @@ def background_layers(
     metadata = {
         "plate_count": table.height,
         "plate_bytes": folder_bytes(layout.background_layers(episode)),
-        "filled_share_mean": float(table["filled_share"].mean() or 0.0) if table.height else 0.0,  # type: ignore[arg-type]
+        "filled_share_mean": float(table.select(pl.mean("filled_share")).item() or 0.0),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, "clean plates")} if sheet else {}),
     }
