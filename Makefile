@@ -53,7 +53,7 @@ benchmarks: $(STAMP)  ## Run the benchmarks (minutes; prints ratios)
 demo-models: $(STAMP)  ## Train the bundled demo models anew (hours on a CPU)
 	$(BIN)/python -m yokai_assets.demo.training.matte
 	$(BIN)/python -m yokai_assets.demo.training.clip
-	$(BIN)/python -m yokai_assets.demo.training.base
+	$(BIN)/python -m yokai_assets.demo.training.base make
 
 clean:  ## Remove the environment and caches, never data
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info

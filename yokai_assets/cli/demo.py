@@ -35,6 +35,8 @@ device = "{device}"
 
 MIN_ARI = 0.95
 MAX_NOISE_SHARE = 0.15
+MIN_COVERED_SHARE = 0.5
+MIN_IDENTIFICATION = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,15 @@ def requirements(
         "every LoRA's pictures resemble their character more than the base model's do (95 % interval)",
         bool(active) and set(beaten["character_id"]) >= set(active),
         f"{beaten.height} of {len(active)}",
+    )
+    clear = best.filter(
+        (pl.col("covered_share") >= MIN_COVERED_SHARE) & (pl.col("identification") >= MIN_IDENTIFICATION)
+    )
+    yield Requirement(
+        f"every LoRA covers at least {MIN_COVERED_SHARE:.0%} of the way from base to real pictures, and at least "
+        f"{MIN_IDENTIFICATION:.0%} of its pictures are recognised",
+        bool(active) and set(clear["character_id"]) >= set(active),
+        f"{clear.height} of {len(active)}",
     )
 
 

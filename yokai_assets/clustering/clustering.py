@@ -50,8 +50,8 @@ def cluster_instances(
 
     Vectors are half-whitened for the method. Its groups lose their strangers and outliers, fragments of one character
     are joined (by the vectors as they came), noise whose neighbours agree is adopted, rare groups are confirmed among
-    the rest, and each group keeps at most one instance of a frame. Equal arguments give equal labels (on one machine;
-    floating point may differ between processors).
+    the rest and joined likewise, and each group keeps at most one instance of a frame. Equal arguments give equal
+    labels (on one machine; floating point may differ between processors).
 
     Args:
         vectors: float [N, D]; made unit length here. N may be 0.
@@ -76,6 +76,9 @@ def cluster_instances(
     labels, votes = refinement.adopt_noise(whitened, labels, neighbors)
     candidates = np.where(labels == NOISE, grouping.fine_labels, NOISE)
     labels, is_rare = refinement.confirm_rare_groups(labels, candidates, neighbors, settings.min_rare_cluster_size)
+    # A few views of a frequent character (cut by the frame's edge, say) may look like a rare one until held against it.
+    labels = refinement.merge_fragments(vectors, labels, frame_codes)
+    is_rare = is_rare & ~np.isin(labels, labels[~is_rare & (labels != NOISE)])
     labels = refinement.separate_frame_mates(whitened, labels, neighbors, frame_codes)
     labels = refinement.number_by_size(refinement.drop_small_groups(labels, settings.min_rare_cluster_size))
     return Clustering(

@@ -24,7 +24,7 @@ Points = Sequence[tuple[float, float]] | NDArray[np.float64]
 
 _OUTLINE: RGB = (40, 32, 46)
 _WHITE: RGB = (255, 255, 255)
-_OUTLINE_WIDTH = 0.045
+_OUTLINE_WIDTH = 0.052
 _BODY_CENTRE_Y = 0.1
 _UNIT = 1.05  # fills the canvas: the largest creatures reach just short of its edge
 _HALF_SIZES = {
@@ -166,7 +166,7 @@ def _draw_legs(figure: _Figure) -> None:
         return
     is_two = figure.design.legs == "two"
     fractions = (-0.42, 0.42) if is_two else (-0.66, -0.24, 0.24, 0.66)
-    thickness, foot = (0.13, 0.12) if is_two else (0.1, 0.09)
+    thickness, foot = (0.17, 0.15) if is_two else (0.12, 0.11)
     ground_y = _ground_y(figure)
     for index, fraction in enumerate(fractions):
         angle = 2 * math.pi * (figure.pose.walk_phase + index / 2)
@@ -174,10 +174,9 @@ def _draw_legs(figure: _Figure) -> None:
         lift = max(0.0, math.sin(angle)) * 0.05
         hip_x = fraction * figure.half_width
         foot_x, foot_y = hip_x + swing, ground_y - lift
-        figure.brush.limb(
-            [(hip_x, figure.bottom_y - 0.16), (foot_x, foot_y - 0.04)], _shade(figure.colour, 0.82), thickness
-        )
-        figure.brush.fill(_ellipse(foot_x + 0.02, foot_y, foot, 0.07), figure.accent)
+        colour = _shade(figure.colour, 0.82)
+        figure.brush.limb([(hip_x, figure.bottom_y - 0.16), (foot_x, foot_y - 0.04)], colour, thickness)
+        figure.brush.fill(_ellipse(foot_x + 0.02, foot_y, foot, 0.075), colour)
 
 
 def _ground_y(figure: _Figure) -> float:
@@ -193,8 +192,7 @@ def _draw_arms(figure: _Figure) -> None:
         rise = -0.36 if is_up else 0.22
         hand = (side * min(shoulder_x + 0.19, 0.76), shoulder_y + rise)
         elbow = (side * min(shoulder_x + 0.14, 0.73), shoulder_y + rise * 0.35)
-        figure.brush.limb([(side * shoulder_x * 0.8, shoulder_y), elbow, hand], figure.colour, 0.1)
-        figure.brush.fill(_ellipse(*hand, 0.08, 0.08, count=20), figure.accent)
+        figure.brush.limb([(side * shoulder_x * 0.8, shoulder_y), elbow, hand], figure.colour, 0.15)
 
 
 def _draw_top(figure: _Figure) -> None:
@@ -230,21 +228,17 @@ def _draw_top(figure: _Figure) -> None:
 def _pattern_shapes(figure: _Figure) -> list[Points]:
     middle, bottom, width = _BODY_CENTRE_Y, figure.bottom_y, figure.half_width
     if figure.design.pattern == "stripes":
-        return [
-            [(-1, y - 0.055), (1, y - 0.055), (1, y + 0.055), (-1, y + 0.055)] for y in (-0.34, -0.1, 0.14, 0.38, 0.62)
-        ]
+        return [[(-1, y - 0.07), (1, y - 0.07), (1, y + 0.07), (-1, y + 0.07)] for y in (-0.32, -0.03, 0.26, 0.55)]
     if figure.design.pattern == "spots":
         spots = (
-            (-0.7, -0.5),
-            (0.72, -0.46),
-            (-0.74, 0.3),
-            (0.72, 0.34),
-            (-0.28, 0.76),
-            (0.3, 0.8),
-            (0.05, -0.8),
+            (-0.72, -0.44),
+            (0.72, -0.44),
+            (-0.74, 0.36),
+            (0.74, 0.36),
+            (0.0, 0.82),
         )
         half_height = bottom - middle
-        return [_ellipse(x * width, middle + y * half_height, 0.1, 0.1, count=18) for x, y in spots]
+        return [_ellipse(x * width, middle + y * half_height, 0.13, 0.13, count=18) for x, y in spots]
     if figure.design.pattern == "belly":
         return [_ellipse(0, bottom - 0.2, width * 0.62, 0.28)]
     return []
@@ -268,39 +262,38 @@ def _draw_eyes(figure: _Figure) -> float:
     brush, pose = figure.brush, figure.pose
     spacing = min(1.0, figure.half_width / 0.47)
     offsets, radius = {
-        "one": ([(0.0, 0.0)], 0.21),
-        "two": ([(-0.17, 0.0), (0.17, 0.0)], 0.155),
-        "three": ([(-0.25 * spacing, 0.03), (0.0, -0.09), (0.25 * spacing, 0.03)], 0.12),
+        "one": ([(0.0, -0.01)], 0.24),
+        "two": ([(-0.18, 0.0), (0.18, 0.0)], 0.165),
+        "three": ([(-0.26 * spacing, 0.06), (0.0, -0.12), (0.26 * spacing, 0.06)], 0.135),
     }[figure.design.eyes]
     radius *= figure.design.eye_size
     eye_y = _BODY_CENTRE_Y - 0.14
     # The flip mirrors the figure, but eyes look where the pose says.
     look_x = -pose.gaze[0] if pose.is_flipped else pose.gaze[0]
-    reach = 0.32 * radius
+    reach = 0.2 * radius
     for x, y in offsets:
         brush.fill(_ellipse(x, eye_y + y, radius, radius * 1.06), _WHITE)
         pupil_x, pupil_y = x + look_x * reach, eye_y + y + pose.gaze[1] * reach * 0.8
-        brush.fill(_ellipse(pupil_x, pupil_y, radius * 0.54, radius * 0.58), _OUTLINE, has_outline=False)
-        glint = _ellipse(pupil_x + radius * 0.17, pupil_y - radius * 0.2, radius * 0.2, radius * 0.2, count=14)
-        brush.fill(glint, _WHITE, has_outline=False)
+        brush.fill(_ellipse(pupil_x, pupil_y, radius * 0.56, radius * 0.6), _OUTLINE, has_outline=False)
     if pose.expression in {"angry", "sad"}:
         slope = 0.07 if pose.expression == "angry" else -0.07
-        brow_y, inner, outer = eye_y - radius * 0.92, 0.06, radius + abs(offsets[0][0]) * 0.75
+        inner = 0.16 if figure.design.eyes == "three" else 0.06  # the third eye lies between
+        brow_y, outer = eye_y - radius * 0.92, radius + abs(offsets[0][0]) * 0.75
         for side in (-1, 1):
             brow = [(side * inner, brow_y + slope), (side * outer, brow_y - slope)]
-            brush.stroke(brow, _OUTLINE, brush.outline_px * 1.7)
+            brush.stroke(brow, _OUTLINE, brush.outline_px * 1.9)
     return eye_y + radius * 1.06
 
 
 def _draw_mouth(figure: _Figure, eyes_bottom_y: float) -> None:
     brush, expression = figure.brush, figure.pose.expression
-    y, thick_px = eyes_bottom_y + 0.1, brush.outline_px * 1.25
+    y, thick_px = eyes_bottom_y + 0.1, brush.outline_px * 1.4
     if expression == "happy":
-        brush.fill(_ellipse(0, y - 0.04, 0.15, 0.14, 0, math.pi, count=16), (176, 44, 60))
+        brush.fill(_ellipse(0, y - 0.05, 0.18, 0.17, 0, math.pi, count=16), (176, 44, 60))
     elif expression == "sad":
         brush.stroke(_ellipse(0, y + 0.08, 0.13, 0.1, 1.1 * math.pi, 1.9 * math.pi, count=14), _OUTLINE, thick_px)
     elif expression == "surprised":
-        brush.fill(_ellipse(0, y + 0.02, 0.075, 0.095, count=20), (176, 44, 60))
+        brush.fill(_ellipse(0, y + 0.02, 0.09, 0.11, count=20), (176, 44, 60))
     elif expression == "angry":
         brush.stroke([(-0.12, y + 0.02), (0.12, y + 0.02)], _OUTLINE, thick_px)
     else:

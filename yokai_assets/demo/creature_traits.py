@@ -84,6 +84,8 @@ _PROPORTION_RANGES = {
     "eye_size": (0.9, 1.15),
     "top_size": (0.85, 1.15),
 }
+PROPORTIONS = tuple(_PROPORTION_RANGES)
+"""Names of a design's proportions; captions don't tell them."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,37 @@ def test_methods_are_exchangeable_and_one_frame_shows_a_character_once(monkeypat
     assert 15 <= len(members) == len(set(members)) <= 20
 
 
+class _TwoPasses:
+    """A fake method: the truth, but the last group only among its rare candidates."""
+
+    def __init__(self, truth: np.ndarray) -> None:
+        self.truth = truth.astype(np.int32)
+
+    def __call__(self, vectors: np.ndarray, neighbors: Neighbors, settings: ClusteringSettings, seed: int) -> Grouping:
+        is_rare = self.truth == self.truth.max()
+        found, rare = np.where(is_rare, -1, self.truth), np.where(is_rare, 0, -1)
+        return Grouping(found, np.where(is_rare, 0, 1).astype(np.float32), rare.astype(np.int32), {})
+
+
+@pytest.mark.parametrize("is_same_character", [True, False])
+def test_rare_views_of_a_frequent_character_are_no_rare_character(
+    monkeypatch: pytest.MonkeyPatch, is_same_character: bool
+) -> None:
+    """The demo's incident: six cut-outs halved by the frame's edge became a character of their own."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2, 3], [60, 60, 60, 12])
+    centres = np.eye(4, 32)
+    if is_same_character:
+        centres[3] = [1, 0, 0, 0.35] + [0] * 28
+    spread = np.where(truth == 3, 0.05, 0.08)[:, None]
+    vectors = centres[truth] + rng.normal(size=(len(truth), 32)) * spread
+    monkeypatch.setattr(module, "METHODS", {**METHODS, "umap_hdbscan": _TwoPasses(truth)})
+    result = cluster_instances(vectors, [f"e01/{n:06d}" for n in range(len(truth))], SETTINGS, seed=0)
+    rare, frequent = result.labels[truth == 3], result.labels[truth == 0]
+    assert (rare == np.bincount(frequent[frequent >= 0]).argmax()).mean() == (1 if is_same_character else 0)
+    assert result.is_rare_group[truth == 3].all() == (not is_same_character)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_unusable_vectors_are_named(value: float) -> None:
     """Damaged vectors stop the clustering with the row and the remedy."""

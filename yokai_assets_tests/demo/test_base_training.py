@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from yokai_assets.demo.creatures import ATTRIBUTES, CreaturePose, describe, draw_portrait
 from yokai_assets.demo.training.base import BaseRun, main, make_diffusion_data
 from yokai_assets.demo.training.checkpoints import load_checkpoint
 from yokai_assets.demo.training.diffusion import DiffusionData, DiffusionOptions, train_diffusion
+from yokai_assets.demo.training.judge import train_judge
 from yokai_assets.demo.training.latents import fit_patch_pca
-from yokai_assets.demo.training.measure import JUDGED_ATTRIBUTES, design_with, measure_agreement
-from yokai_assets.demo.training.portraits import draw_sample, render_portraits
+from yokai_assets.demo.training.measure import draw_prompts, measure_agreement, measure_diversity, unseen_drawings
+from yokai_assets.demo.training.portraits import Drawing, draw_sample, render_portraits
 from yokai_assets.demo.training.progress import Budget, warmup_stable_decay
+from yokai_assets.demo.training.resumable import Run
 from yokai_assets.demo.training.tokenizer import build_tokenizer, learn_merges
 from yokai_assets.demo.training.vae import train_vae
 
@@ -142,32 +143,42 @@ def test_broken_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 class PaintingPipeline:
-    """Draws what the prompt says (or always the same creature) with the real drawing code, in place of a model."""
+    """Draws what the prompt says (or always the first of them) with the real drawing code, in place of a model."""
 
-    unet = SimpleNamespace(config=SimpleNamespace(sample_size=4))
-    vae_scale_factor = 8
-
-    def __init__(self, is_deaf: bool) -> None:
-        self.is_deaf = is_deaf
+    def __init__(self, drawings: Sequence[Drawing], is_deaf: bool = False) -> None:
+        self.drawings, self.is_deaf = drawings, is_deaf
+        self.by_prompt = {drawing.caption: drawing.picture / 255 for drawing in drawings}
 
     def __call__(self, prompts: list[str], **_: Any) -> SimpleNamespace:
-        pose = CreaturePose()
-        designs = [design_with(name, value) for name in JUDGED_ATTRIBUTES for value in ATTRIBUTES[name]]
-        by_prompt = {describe(design, pose, "cream"): design for design in designs}
-        chosen = [designs[0] if self.is_deaf else by_prompt[prompt] for prompt in prompts]
-        return SimpleNamespace(
-            images=np.stack([np.asarray(draw_portrait(design, pose, "cream", 32)) / 255 for design in chosen])
-        )
+        first = self.drawings[0].caption
+        return SimpleNamespace(images=np.stack([self.by_prompt[first if self.is_deaf else one] for one in prompts]))
 
 
-def test_agreement_tells_a_model_that_listens_from_one_that_does_not() -> None:
+def test_agreement_tells_a_model_that_listens_from_one_that_does_not(tmp_path: Path) -> None:
     """Protects: the model card's figures of prompt-following mean something."""
-    listening = measure_agreement(PaintingPipeline(is_deaf=False), samples_per_value=6)
-    deaf = measure_agreement(PaintingPipeline(is_deaf=True), samples_per_value=6)
-    for attribute in JUDGED_ATTRIBUTES:
-        assert listening[attribute].model >= 0.7
-        assert deaf[attribute].model == pytest.approx(deaf[attribute].chance)
-        assert listening[attribute].drawings >= 0.7
+    judge = train_judge(Run(tmp_path, steps=60, minutes=None), seed=5, size_px=32, pictures=400)
+    drawings = unseen_drawings(64, 32, seed=6)
+    prompts = [drawing.caption for drawing in drawings]
+    listening = measure_agreement(judge, drawings, draw_prompts(PaintingPipeline(drawings), prompts))
+    deaf = measure_agreement(judge, drawings, draw_prompts(PaintingPipeline(drawings, is_deaf=True), prompts))
+    colour = listening["body_colour"]
+    assert colour.drawings.mean > 2 * colour.chance and colour.ratio == pytest.approx(1, abs=0.05)
+    assert colour.model.low < colour.model.mean < colour.model.high
+    assert deaf["body_colour"].ratio < 0.6
+
+
+def test_judge_is_trained_once(tmp_path: Path) -> None:
+    """Protects: two measurements of one run folder are made by the very same judge."""
+    first = train_judge(Run(tmp_path, steps=3, minutes=None), seed=5, size_px=32, pictures=64)
+    again = train_judge(Run(tmp_path, steps=3, minutes=None), seed=5, size_px=32, pictures=0)
+    pictures = np.stack([drawing.picture for drawing in unseen_drawings(8, 32, seed=6)])
+    assert all((first(pictures)[name] == values).all() for name, values in again(pictures).items())
+
+
+def test_diversity_is_nothing_for_a_model_that_knows_one_picture() -> None:
+    """Protects: a collapsed model does not pass for a good one because its one picture is right."""
+    drawings = unseen_drawings(20, 32, seed=6)
+    assert measure_diversity(PaintingPipeline(drawings), drawings) == 0
 
 
 def test_command_line_trains_and_exports_a_folder_that_diffusers_loads(run: BaseRun, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from yokai_assets.demo.creatures import ATTRIBUTES
 from yokai_assets.demo.scenes import paint_scene
-from yokai_assets.demo.training import clip, matte
-from yokai_assets.demo.training.clip_measures import embed_folder
+from yokai_assets.demo.training import clip, clip_measures, matte
 from yokai_assets.demo.training.random_crops import CropSet, render_crops
 from yokai_assets.demo.training.random_frames import FRAME_PX, FrameSet, draw_frame
 from yokai_assets.demo.training.resumable import Run
@@ -90,9 +91,13 @@ def test_stopped_clip_training_goes_on_and_open_clip_loads_the_export(tmp_path: 
     for name, weights in straight.state_dict().items():
         assert torch.equal(weights, resumed.state_dict()[name]), name
     clip.export(straight, tokenizer, tmp_path / "clip")
-    images, texts = embed_folder(
-        tmp_path / "clip", np.asarray(crops.pictures[:2]), ["a red creature", "zqkaro, ünïcode"]
-    )
+    model = clip_measures.open_folder(tmp_path / "clip")
+    images = model.embed_images([Image.fromarray(picture) for picture in np.asarray(crops.pictures[:2])])
+    texts = model.embed_texts(["a red creature", "zqkaro, ünïcode"])
     assert images.shape == texts.shape == (2, 128)
     assert np.linalg.norm(texts, axis=1) == pytest.approx(1.0, abs=1e-3)
     assert not np.allclose(texts[0], texts[1])
+    measures = clip_measures.measure_clip(tmp_path / "clip", crops, crops)
+    shares = [one for name, one in measures.items() if not name.startswith(("cosine", "overconfidence"))]
+    assert len(shares) >= 4 + 2 * len(ATTRIBUTES)
+    assert all(0 <= one.low <= one.mean <= one.high <= 1 for one in shares)

@@ -20,6 +20,7 @@ from yokai_assets.demo.training.export import export_pipeline, save_sample_grid
 from yokai_assets.demo.training.latents import PatchPca, fit_patch_pca
 from yokai_assets.demo.training.portraits import PortraitSet, render_portraits
 from yokai_assets.demo.training.progress import Budget
+from yokai_assets.demo.training.resumable import Run
 from yokai_assets.demo.training.tokenizer import build_tokenizer, learn_merges
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SIZE_PX = 64
 _HELD_OUT_PICTURES = 500
 _FIT_PICTURES = 4000
+_JUDGE_SEED, _UNSEEN_SEED = 1001, 2002
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class BaseRun:
     """A run folder, and the choices that everything in it depends on."""
 
     folder: Path
-    pictures: int = 60_000
+    pictures: int = 80_000
     seed: int = 0
     latent_channels: int = 24
     workers: int = 1
@@ -96,7 +98,7 @@ def make_diffusion_data(portraits: PortraitSet, count: int, pca: PatchPca, token
 @click.option(
     "--run-folder", type=click.Path(path_type=Path), default=Path("build/demo-models/base"), show_default=True
 )
-@click.option("--pictures", default=60_000, show_default=True, help="Size of the rendered training set.")
+@click.option("--pictures", default=80_000, show_default=True, help="Size of the rendered training set.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Drawing processes.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of torch.")
@@ -157,14 +159,28 @@ def unet(
 
 
 @main.command()
+@click.option("--vae-minutes", type=float, default=155.0, show_default=True, help="The autoencoder's time in all.")
+@click.option("--unet-minutes", type=float, default=332.0, show_default=True, help="The UNet's time in all.")
+@click.option("--device", default="cpu", show_default=True)
+@click.pass_context
+def make(context: click.Context, vae_minutes: float, unet_minutes: float, device: str) -> None:
+    """Train everything, export the shipped folder and measure it: the whole way in one command."""
+    context.invoke(prepare)
+    context.invoke(vae, minutes=vae_minutes, device=device)
+    context.invoke(unet, minutes=unet_minutes, device=device)
+    context.invoke(export, folder=MODELS_FOLDER / "base")
+    context.invoke(measure, folder=MODELS_FOLDER / "base")
+
+
+@main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--columns", default=8, show_default=True)
 @click.option("--rows", default=4, show_default=True)
-@click.option("--guidance", default=3.0, show_default=True)
+@click.option("--guidance", default=[3.0], multiple=True, show_default=True, help="May be given several times.")
 @click.option("--steps", default=20, show_default=True)
 @click.pass_obj
-def samples(run: BaseRun, path: Path, columns: int, rows: int, guidance: float, steps: int) -> None:
-    """Draw a grid from the newest checkpoints: truth above sample, with the held-out captions."""
+def samples(run: BaseRun, path: Path, columns: int, rows: int, guidance: tuple[float, ...], steps: int) -> None:
+    """Draw a grid from the newest checkpoints: truth above samples, with the held-out captions."""
     portraits = run.portraits()
     step = save_sample_grid(
         path,
@@ -175,7 +191,7 @@ def samples(run: BaseRun, path: Path, columns: int, rows: int, guidance: float, 
         pictures=np.array(portraits.pictures[-columns * rows :]),
         captions=[captions[0] for captions in portraits.captions[-columns * rows :]],
         columns=columns,
-        guidance=guidance,
+        guidances=guidance,
         inference_steps=steps,
     )
     click.echo(f"{path}: UNet step {step}")
@@ -197,23 +213,31 @@ def export(run: BaseRun, folder: Path) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
-@click.option("--samples-per-value", default=4, show_default=True)
+@click.option("--prompts", default=256, show_default=True, help="Unseen prompts to draw.")
 @click.option("--guidance", default=3.0, show_default=True)
-def measure(folder: Path, samples_per_value: int, guidance: float) -> None:
-    """Measure how well an exported folder follows its prompts."""
+@click.option("--judge-steps", default=2000, show_default=True, help="Training of the judge, once a run folder.")
+@click.pass_obj
+def measure(run: BaseRun, folder: Path, prompts: int, guidance: float, judge_steps: int) -> None:
+    """Measure how well an exported folder follows prompts, and how much its pictures of one prompt differ."""
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from yokai_assets.demo.training.measure import measure_agreement
+    from yokai_assets.demo.training.judge import train_judge
+    from yokai_assets.demo.training.measure import draw_prompts, measure_agreement, measure_diversity, unseen_drawings
 
     # Without a dtype the text encoder would stay in half precision, and the UNet would not.
     pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    for attribute, agreement in measure_agreement(pipeline, samples_per_value, guidance).items():
+    judge = train_judge(Run(run.folder / "judge", judge_steps, None), run.seed + _JUDGE_SEED, SIZE_PX)
+    drawings = unseen_drawings(prompts, SIZE_PX, run.seed + _UNSEEN_SEED)
+    drawn = draw_prompts(pipeline, [drawing.caption for drawing in drawings], guidance)
+    for attribute, agreement in measure_agreement(judge, drawings, drawn).items():
+        found = agreement.model
         click.echo(
-            f"{attribute}: model {agreement.model:.2f}, drawings {agreement.drawings:.2f}, "
-            f"chance {agreement.chance:.2f}"
+            f"{attribute:12} {found.mean:.3f} ({found.low:.3f}-{found.high:.3f}), real drawings "
+            f"{agreement.drawings.mean:.3f}: {agreement.ratio:.3f} of these; chance {agreement.chance:.2f}"
         )
+    click.echo(f"diversity over seeds {measure_diversity(pipeline, drawings, guidance):.2f} of that of real drawings")
 
 
 if __name__ == "__main__":

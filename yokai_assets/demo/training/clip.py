@@ -9,7 +9,6 @@ crops it learns from (:mod:`yokai_assets.demo.training.random_crops`), how it is
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,9 @@ import numpy as np
 
 from yokai_assets.demo.creatures import ATTRIBUTES, POSE_ATTRIBUTES
 from yokai_assets.demo.models import MODELS_FOLDER, write_manifest
+from yokai_assets.demo.training.augmentation import softened
 from yokai_assets.demo.training.clip_measures import measure_clip
-from yokai_assets.demo.training.random_crops import CropSet, render_crops
+from yokai_assets.demo.training.random_crops import BACKGROUND_SHARE, CropSet, render_crops
 from yokai_assets.demo.training.resumable import Run
 from yokai_assets.demo.training.tokenizer import build_tokenizer, learn_merges
 from yokai_assets.storage.files import whole_folder, write_json
@@ -40,6 +40,7 @@ _IDENTITY_LOSS_WEIGHT = 0.5
 _ATTRIBUTE_LOSS_WEIGHT = 4.0
 _HEAD_LOSS_WEIGHT = 8.0
 """Colours alone nearly settle identity: without attributes' weight the model learns nothing but colours."""
+_SOFT_SHARE = 0.5
 _DESIGNS_PER_BATCH = 40
 _CAPTIONED_VIEWS = 2
 """Captions cost a third of a step; two pictures of each creature get one."""
@@ -113,13 +114,16 @@ def _prompts(rng: np.random.Generator) -> list[str]:
 
 
 def _augmented(pictures: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """(N, S, S, 3) uint8 to normalised (N, 3, S, S): mirrored, brighter or darker, shifted by a few pixels."""
+    """(N, S, S, 3) uint8 to normalised (N, 3, S, S): mirrored, softened, other light, shifted by a few pixels."""
     import torch
 
-    images = pictures.astype(np.float32) / 255
+    is_soft = rng.random(len(pictures)) < _SOFT_SHARE
+    images = np.stack([softened(one, rng) if soft else one for one, soft in zip(pictures, is_soft, strict=True)])
+    images = images.astype(np.float32) / 255
     is_mirrored = rng.random(len(images)) < 0.5
     images[is_mirrored] = images[is_mirrored, :, ::-1]
     images *= rng.uniform(0.85, 1.12, (len(images), 1, 1, 1)).astype(np.float32)
+    images *= rng.uniform(0.95, 1.05, (len(images), 1, 1, 3)).astype(np.float32)
     shift_y, shift_x = rng.integers(-4, 5, 2)
     images = np.roll(images, (int(shift_y), int(shift_x)), axis=(1, 2))
     images = (np.clip(images, 0, 1) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
@@ -273,7 +277,7 @@ def _load_or_learn_tokenizer(folder: Path, crops: CropSet) -> Any:
     "--output", type=click.Path(path_type=Path), default=MODELS_FOLDER / "clip", help="Where the export goes."
 )
 @click.option("--designs", default=4000, show_default=True, help="Creatures to render, four crops of each.")
-@click.option("--steps", default=1200, show_default=True)
+@click.option("--steps", default=2200, show_default=True)
 @click.option("--minutes", type=float, default=None, help="Stop after so many minutes; start again to go on.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", default=1, show_default=True)
@@ -298,15 +302,17 @@ def main(
             print(f"{done}/{total} {note}", flush=True)
 
     crops = render_crops(run_folder / "data", designs, 4, SIZE_PX, seed, show)
-    unseen = render_crops(run_folder / "data", 50, 20, SIZE_PX, seed + 10_000, show)
+    unseen, uncut = (
+        render_crops(run_folder / "data", 50, 20, SIZE_PX, seed + 10_000, show, share)
+        for share in (BACKGROUND_SHARE, 1.0)
+    )
     tokenizer = _load_or_learn_tokenizer(run_folder, crops)
     run = Run(run_folder, steps, minutes)
     model = train(run, crops, tokenizer, device, seed)
     export(model, tokenizer, output)
     write_manifest("clip", output.parent)
-    measures = measure_clip(output, unseen)
-    run.log(**measures)
-    print(json.dumps(measures, indent=2))
+    for name, found in measure_clip(output, unseen, uncut).items():
+        run.log(measure=name, mean=found.mean, low=found.low, high=found.high)
 
 
 if __name__ == "__main__":

@@ -50,14 +50,16 @@ class DiffusionOptions:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """DDIM with Stable Diffusion's schedule, rescaled to zero terminal SNR."""
+    """DDIM with the cosine schedule of Nichol & Dhariwal 2021 (arXiv:2102.09672), rescaled to zero terminal SNR.
+
+    Stable Diffusion's own schedule is made for 64×64 latents, of which neighbours tell the same; on 8×8 latents it
+    spends a third of all steps where nothing can be seen for noise.
+    """
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
         num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,12 +99,14 @@ def save_sample_grid(
     pictures: NDArray[np.uint8],
     captions: list[str],
     columns: int,
-    guidance: float,
+    guidances: Sequence[float],
     inference_steps: int,
     scale: int = 2,
     seed: int = 0,
 ) -> int:
-    """Draws one sample for each caption and saves rows of truth and sample in turn; returns the UNet's step.
+    """Draws samples for each caption, with the same noise at every guidance; returns the UNet's step.
+
+    Rows are truth and samples, one guidance under the other, in turn.
 
     Without a trained autoencoder, latents are shown by their linear preview.
     """
@@ -114,17 +117,21 @@ def save_sample_grid(
     has_vae = vae_checkpoint.exists()
     vae = load_trained_vae(vae_checkpoint, pca.channels) if has_vae else build_vae(pca.channels)
     pipeline = build_pipeline(vae, text_encoder, tokenizer, unet)
-    drawn: Any = pipeline(
-        captions,
-        num_inference_steps=inference_steps,
-        guidance_scale=guidance,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np" if has_vae else "latent",
-    ).images  # type: ignore[union-attr]
-    drawn = (np.asarray(drawn) * 255 + 0.5).astype(np.uint8) if has_vae else pca.decode(drawn.float().numpy())
+    sheets = [pictures]
+    for guidance in guidances:
+        drawn: Any = pipeline(
+            captions,
+            num_inference_steps=inference_steps,
+            guidance_scale=guidance,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="np" if has_vae else "latent",
+        ).images  # type: ignore[union-attr]
+        sheets.append(
+            (np.asarray(drawn) * 255 + 0.5).astype(np.uint8) if has_vae else pca.decode(drawn.float().numpy())
+        )
     rows = []
     for start in range(0, len(pictures), columns):
-        rows += [np.concatenate(list(images[start : start + columns]), axis=1) for images in (pictures, drawn)]
+        rows += [np.concatenate(list(images[start : start + columns]), axis=1) for images in sheets]
     grid = Image.fromarray(np.concatenate(rows, axis=0))
     path.parent.mkdir(parents=True, exist_ok=True)
     grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)

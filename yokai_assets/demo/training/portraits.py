@@ -5,7 +5,6 @@ Not here: the drawings themselves (:mod:`yokai_assets.demo.creatures`), tokens, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -28,12 +27,13 @@ from yokai_assets.demo.creatures import (
     sample_design,
     sample_pose,
 )
+from yokai_assets.demo.training.fingerprint import samples_fingerprint
 
 CAPTIONS_PER_PICTURE = 3
 _SHARD_PICTURES = 1000
 _FINGERPRINT_SAMPLES = 24
 _CLOSE_UP_SHARE = 0.6
-_OTHER_LIGHT_SHARE = 0.35
+_OTHER_LIGHT_SHARE = 0.3
 _SYLLABLES = ("ka", "ro", "zq", "mi", "xu", "to", "be", "li", "no", "vy", "sa", "pe", "gru", "oh", "ni", "wa")
 
 
@@ -64,37 +64,44 @@ def _caption_variants(caption: str, partial_captions: list[str], rng: np.random.
     return variants
 
 
-def draw_sample(index: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Picture number `index` of the set with this seed: (S, S, 3) uint8, and its captions.
+@dataclass(frozen=True)
+class Drawing:
+    """A picture (S, S, 3) uint8 of a creature and all that is true of it.
+
+    `background` is the name of a painted ground, or None where a plain one has the tag `ground_tag`.
+    """
+
+    picture: NDArray[np.uint8]
+    design: CreatureDesign
+    pose: CreaturePose
+    background: str | None
+    ground_tag: str
+
+    @property
+    def caption(self) -> str:
+        """All that is there, in words."""
+        caption = describe(self.design, self.pose, self.background)
+        return f"{caption}, {self.ground_tag}" if self.ground_tag else caption
+
+
+def draw_random(rng: np.random.Generator, size_px: int) -> Drawing:
+    """A random creature.
 
     Two of five are portraits on painted grounds, as prompts ask for; the others are close-ups on plain grounds,
     under any light, as the training images of a character are: a base that never saw such pictures would have to
     learn them anew with every LoRA.
     """
-    rng = np.random.default_rng([seed, index])
     design, pose = sample_design(rng), sample_pose(rng)
     if rng.random() < _CLOSE_UP_SHARE:
-        picture, background, ground_tag = _close_up(design, pose, size_px, rng)
-    else:
-        background, ground_tag = str(rng.choice(list(BACKGROUNDS))), ""
-        picture = draw_portrait(design, pose, background, size_px)
-    most_dropped = 0.9 if ground_tag else 0.6
-    partial_captions = [
-        describe(design, pose, background, rng=rng, drop=float(rng.uniform(0.05, most_dropped)))
-        for _ in range(CAPTIONS_PER_PICTURE - 1)
-    ]
-    captions = _caption_variants(describe(design, pose, background), partial_captions, rng)
-    if ground_tag:
-        captions = [f"{caption}, {ground_tag}" if rng.random() < 0.8 else caption for caption in captions]
-    return np.asarray(picture, dtype=np.uint8), captions
+        return draw_close_up(design, pose, size_px, rng)
+    background = str(rng.choice(list(BACKGROUNDS)))
+    return Drawing(np.asarray(draw_portrait(design, pose, background, size_px)), design, pose, background, "")
 
 
-def _close_up(
-    design: CreatureDesign, pose: CreaturePose, size_px: int, rng: np.random.Generator
-) -> tuple[Image.Image, None, str]:
-    """A creature that fills the picture but for a margin, on a plain ground; the ground's tag is the last value."""
+def draw_close_up(design: CreatureDesign, pose: CreaturePose, size_px: int, rng: np.random.Generator) -> Drawing:
+    """A creature that fills the picture but for a margin, on a plain ground."""
     if rng.random() < _OTHER_LIGHT_SHARE:
-        brightness = rng.uniform(0.55, 1.0)
+        brightness = rng.uniform(0.62, 1.0)
         pose = replace(pose, light=tuple(float(min(1.05, brightness * rng.uniform(0.85, 1.2))) for _ in range(3)))
     creature = draw_creature(design, pose, 3 * size_px, supersample=2)
     creature = creature.crop(creature.getbbox())
@@ -102,21 +109,29 @@ def _close_up(
     side = round(max(creature.size) * (1 + 2 * rng.uniform(0.04, 0.2)))
     picture = Image.new("RGB", (side, side), ground.color)
     picture.paste(creature, ((side - creature.width) // 2, (side - creature.height) // 2), creature)
-    return picture.resize((size_px, size_px), Image.Resampling.LANCZOS), None, ground.tag
+    pixels = np.asarray(picture.resize((size_px, size_px), Image.Resampling.LANCZOS))
+    return Drawing(pixels, design, pose, None, ground.tag)
+
+
+def draw_sample(index: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """Picture number `index` of the set with this seed: (S, S, 3) uint8, and its captions."""
+    rng = np.random.default_rng([seed, index])
+    drawing = draw_random(rng, size_px)
+    most_dropped = 0.9 if drawing.ground_tag else 0.6
+    partial_captions = [
+        describe(drawing.design, drawing.pose, drawing.background, rng=rng, drop=float(rng.uniform(0.05, most_dropped)))
+        for _ in range(CAPTIONS_PER_PICTURE - 1)
+    ]
+    whole_caption = describe(drawing.design, drawing.pose, drawing.background)
+    captions = _caption_variants(whole_caption, partial_captions, rng)
+    if drawing.ground_tag:
+        captions = [f"{caption}, {drawing.ground_tag}" if rng.random() < 0.8 else caption for caption in captions]
+    return drawing.picture, captions
 
 
 def _draw_shard(start: int, count: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
     samples = [draw_sample(index, size_px, seed) for index in range(start, start + count)]
     return np.stack([picture for picture, _ in samples]), [captions for _, captions in samples]
-
-
-def drawing_fingerprint() -> str:
-    """Sha256 (first 12 digits) of some drawings and captions: a cache of other drawings is never taken for these."""
-    digest = hashlib.sha256()
-    for index in range(_FINGERPRINT_SAMPLES):
-        picture, captions = draw_sample(index, 32, seed=0)
-        digest.update(picture.tobytes() + json.dumps(captions).encode())
-    return digest.hexdigest()[:12]
 
 
 def render_portraits(folder: Path, count: int, size_px: int, seed: int, workers: int = 1) -> PortraitSet:
@@ -130,7 +145,8 @@ def render_portraits(folder: Path, count: int, size_px: int, seed: int, workers:
         workers: drawing processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"portraits-{drawing_fingerprint()}-{size_px}px-{count}-seed{seed}"
+    drawings = samples_fingerprint(draw_sample(index, 32, seed=0) for index in range(_FINGERPRINT_SAMPLES))
+    name = f"portraits-{drawings}-{size_px}px-{count}-seed{seed}"
     pictures_path, captions_path = folder / f"{name}.npy", folder / f"{name}.json"
     if not (pictures_path.exists() and captions_path.exists()):
         starts = list(range(0, count, _SHARD_PICTURES))

@@ -26,14 +26,17 @@ from yokai_assets.demo.creatures import (
     sample_pose,
 )
 from yokai_assets.demo.scenes import PLACES, Scene, paint_scene
+from yokai_assets.demo.training.fingerprint import samples_fingerprint
 from yokai_assets.demo.training.random_frames import FRAME_PX, compressed
 from yokai_assets.progress import Progress, silent
 from yokai_assets.storage.files import write_json
 
 GREY = (128, 128, 128)
 CAPTIONS_PER_CROP = 2
+BACKGROUND_SHARE = 0.2
 _DESIGNS_PER_CHUNK = 64
 _SCENES_PER_CHUNK = 4
+_FINGERPRINT_DESIGNS = 6
 _MIN_VISIBLE_SHARE = 0.4
 
 
@@ -87,9 +90,17 @@ def square_crop(
 
 
 def draw_crop(
-    rng: np.random.Generator, design: CreatureDesign, pose: CreaturePose, scene: Scene, size_px: int
+    rng: np.random.Generator,
+    design: CreatureDesign,
+    pose: CreaturePose,
+    scene: Scene,
+    size_px: int,
+    background_share: float = BACKGROUND_SHARE,
 ) -> Image.Image:
-    """One cut-out of the creature; drawn again, with less before it, if too little of it is visible."""
+    """One cut-out of the creature; drawn again, with less before it, if too little of it is visible.
+
+    With a probability of `background_share` the background stays in it.
+    """
     for attempt in range(3):
         canvas_px = round(float(np.exp(rng.uniform(np.log(52), np.log(250)))))
         is_at_edge = attempt == 0 and rng.random() < 0.12
@@ -110,16 +121,47 @@ def draw_crop(
         min(FRAME_PX[0], int(x_at.max() + 1 + jitter[2])), min(FRAME_PX[1], int(y.max() + 1 + jitter[3])),
     )  # fmt: skip
     picture = compressed(frame.image, rng).crop(box)
-    matte = None if rng.random() < 0.2 else _imperfect(Image.fromarray(alpha), rng).crop(box)
+    matte = None if rng.random() < background_share else _imperfect(Image.fromarray(alpha), rng).crop(box)
     return square_crop(picture, matte, size_px, margin_share=float(rng.uniform(0, 0.1)))
 
 
+def _draw_chunk(
+    seed: int, start: int, count: int, views: int, size_px: int, background_share: float = BACKGROUND_SHARE
+) -> list[tuple[NDArray[np.uint8], tuple[list[int], list[str]]]]:
+    """`views` crops of each of `count` designs before a few common scenes, with labels and captions."""
+    rng = np.random.default_rng([seed, start])
+    places = rng.choice(list(PLACES), _SCENES_PER_CHUNK, replace=False)
+    scenes = [paint_scene(str(place), rng, FRAME_PX) for place in places]
+    samples = []
+    for _ in range(count):
+        design = sample_design(rng)
+        for _ in range(views):
+            pose = sample_pose(rng)
+            scene = scenes[int(rng.integers(len(scenes)))]
+            crop = np.asarray(draw_crop(rng, design, pose, scene, size_px, background_share))
+            captions = [
+                describe(design, pose, rng=rng, drop=float(rng.uniform(0, 0.6))) for _ in range(CAPTIONS_PER_CROP)
+            ]
+            samples.append((crop, (attribute_labels(design, pose), captions)))
+    return samples
+
+
 def render_crops(
-    folder: Path, designs: int, views: int, size_px: int, seed: int, progress: Progress = silent
+    folder: Path,
+    designs: int,
+    views: int,
+    size_px: int,
+    seed: int,
+    progress: Progress = silent,
+    background_share: float = BACKGROUND_SHARE,
 ) -> CropSet:
-    """Renders `views` crops of each of `designs` random creatures, or maps them if they are already there."""
+    """Renders `views` crops of each of `designs` random creatures, or maps them if they are already there.
+
+    A share of them keeps its background.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"crops-{size_px}px-{designs}x{views}-seed{seed}.npy"
+    drawings = samples_fingerprint(_draw_chunk(0, 0, _FINGERPRINT_DESIGNS, 2, 32))
+    path = folder / f"crops-{drawings}-{size_px}px-{designs}x{views}-background{background_share:g}-seed{seed}.npy"
     facts_path = path.with_suffix(".json")
     if not (path.exists() and facts_path.exists()):
         temporary = path.with_suffix(".partial")
@@ -129,22 +171,11 @@ def render_crops(
         labels: list[list[int]] = []
         captions: list[list[str]] = []
         for start in range(0, designs, _DESIGNS_PER_CHUNK):
-            rng = np.random.default_rng([seed, start])
-            places = rng.choice(list(PLACES), _SCENES_PER_CHUNK, replace=False)
-            scenes = [paint_scene(str(place), rng, FRAME_PX) for place in places]
-            for index in range(start, min(designs, start + _DESIGNS_PER_CHUNK)):
-                design = sample_design(rng)
-                for view in range(views):
-                    pose = sample_pose(rng)
-                    scene = scenes[int(rng.integers(len(scenes)))]
-                    array[index * views + view] = np.asarray(draw_crop(rng, design, pose, scene, size_px))
-                    labels.append(attribute_labels(design, pose))
-                    captions.append(
-                        [
-                            describe(design, pose, rng=rng, drop=float(rng.uniform(0, 0.6)))
-                            for _ in range(CAPTIONS_PER_CROP)
-                        ]
-                    )
+            count = min(_DESIGNS_PER_CHUNK, designs - start)
+            for crop, facts in _draw_chunk(seed, start, count, views, size_px, background_share):
+                array[len(labels)] = crop
+                labels.append(facts[0])
+                captions.append(facts[1])
             progress(min(designs, start + _DESIGNS_PER_CHUNK), designs, "creatures rendered")
         array.flush()
         del array
