@@ -230,6 +230,10 @@ class TrainingSettings(Section):
         default=5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none."
     )
     caption_dropout: Share = Field(default=0.05, description="Share of images trained with an empty caption.")
+    prior_preservation: Share = Field(
+        default=0.1,
+        description="Share of images trained, without the trigger, towards what the base model itself makes of them.",
+    )
     background_loss_weight: Share = Field(
         default=0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from yokai_assets.training.base_model import TextEmbedding
-from yokai_assets.training.encoding import EMPTY_CAPTION, EncodedDataset, Example
+from yokai_assets.training.encoding import EMPTY_CAPTION, EncodedDataset, Example, without_trigger
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,8 @@ class Batch:
         tokens: f32 [B, tokens, width], text.
         pooled: f32 [B, width], SDXL only.
         time_ids: f32 [B, 6], SDXL only.
+        is_prior: bool [B]; these images have no trigger in their text, and the base model's own prediction is their
+            target.
     """
 
     latents: "torch.Tensor"
@@ -39,6 +41,7 @@ class Batch:
     tokens: "torch.Tensor"
     pooled: "torch.Tensor | None"
     time_ids: "torch.Tensor | None"
+    is_prior: "torch.Tensor"
 
     def to(self, device: str) -> "Batch":
         """Return the batch on a device."""
@@ -50,6 +53,7 @@ class Batch:
             self.tokens.to(device),
             None if self.pooled is None else self.pooled.to(device),
             None if self.time_ids is None else self.time_ids.to(device),
+            self.is_prior.to(device),
         )
 
 
@@ -67,8 +71,12 @@ def training_batch(
     generator: "torch.Generator",
     timestep_count: int,
     caption_dropout: float,
+    prior_preservation: float = 0.0,
 ) -> Batch:
     """Draw a training batch: mirrored or not, with caption or without, VAE sample, noise, timestep.
+
+    Some images are there for what the base model already knows (prior preservation; Ruiz et al. 2023, arXiv
+    2208.12242, draw pictures for it beforehand): without the trigger, the adapter is to change nothing about them.
 
     Args:
         dataset: Encoded images, all of one size in `indices`.
@@ -76,6 +84,7 @@ def training_batch(
         generator: See `generator_of`.
         timestep_count: Length of the noise schedule.
         caption_dropout: Share of images that get the empty caption.
+        prior_preservation: Share of images that keep the base model as it is.
     """
     import torch
 
@@ -93,11 +102,15 @@ def training_batch(
         weights.append(example.weights.flip(-1) if is_mirrored else example.weights)
     mean = torch.stack(means).float()
     latents = mean + torch.stack(deviations).float() * torch.randn(mean.shape, generator=generator)
-    captions = [
-        EMPTY_CAPTION if drop else example.caption for example, drop in zip(examples, drops.tolist(), strict=True)
-    ]
     noise = torch.randn(mean.shape, generator=generator)
-    return _batch(latents, noise, timesteps, torch.stack(weights), examples, [dataset.texts[c] for c in captions])
+    is_prior = torch.rand(count, generator=generator) < prior_preservation
+    captions = [
+        without_trigger(example.caption) if prior else EMPTY_CAPTION if drop else example.caption
+        for example, drop, prior in zip(examples, drops.tolist(), is_prior.tolist(), strict=True)
+    ]
+    weights = [torch.ones_like(one) if prior else one for one, prior in zip(weights, is_prior.tolist(), strict=True)]
+    texts = [dataset.texts[caption] for caption in captions]
+    return _batch(latents, noise, timesteps, torch.stack(weights), examples, texts, is_prior)
 
 
 def validation_batch(dataset: EncodedDataset, example: Example, seed: int, timestep_count: int) -> Batch:
@@ -110,7 +123,8 @@ def validation_batch(dataset: EncodedDataset, example: Example, seed: int, times
     noise = torch.randn(latents.shape, generator=generator)
     weights = example.weights[None].expand(len(timesteps), -1, -1)
     examples = [example] * len(timesteps)
-    return _batch(latents, noise, timesteps, weights, examples, [dataset.texts[example.caption]] * len(timesteps))
+    texts = [dataset.texts[example.caption]] * len(timesteps)
+    return _batch(latents, noise, timesteps, weights, examples, texts, torch.zeros(len(timesteps), dtype=torch.bool))
 
 
 def _batch(
@@ -120,6 +134,7 @@ def _batch(
     weights: "torch.Tensor",
     examples: list[Example],
     texts: list[TextEmbedding],
+    is_prior: "torch.Tensor",
 ) -> Batch:
     import torch
 
@@ -133,4 +148,5 @@ def _batch(
         tokens=torch.stack([text.tokens for text in texts]).float(),
         pooled=torch.stack(pooled).float() if is_sdxl else None,
         time_ids=torch.tensor([example.time_ids for example in examples]).float() if is_sdxl else None,
+        is_prior=is_prior,
     )

@@ -70,7 +70,7 @@ class EncodedDataset:
     Attributes:
         train: Images trained on.
         held_out: Images of the validation loss.
-        texts: Embedding of every caption, and of the empty one.
+        texts: Embedding of every caption, of each without its trigger, and of the empty one.
         fingerprint: sha256 over everything above that training depends on, except the base model's UNet.
         problems: (file, reason) of images left out.
         encoded_count: Latents and embeddings that were not in the cache.
@@ -111,7 +111,9 @@ def encode_dataset(
         for done, item in enumerate(sorted(items, key=lambda item: (item.split != "train", item.item_id))):
             encoder.add(item)
             progress(done + 1, len(items), "encoding images")
-        captions = sorted({EMPTY_CAPTION, *(example.caption for example in encoder.train + encoder.held_out)})
+        written = [example.caption for example in encoder.train + encoder.held_out]
+        of_prior = map(without_trigger, written) if settings.prior_preservation else ()
+        captions = sorted({EMPTY_CAPTION, *written, *of_prior})
         embeddings = {caption: _text_embedding(caption, base, texts) for caption in captions}
     finally:
         base.move_encoders("cpu")
@@ -187,6 +189,11 @@ class _ItemEncoder:
             self._cache.put(key, {"mean": made.mean, "deviation": made.deviation})
             return made
         return Latent(found["mean"], found["deviation"])
+
+
+def without_trigger(caption: str) -> str:
+    """Return a caption without its first tag, which is the trigger word."""
+    return caption.partition(",")[2].strip()
 
 
 def latent_key(pixels: np.ndarray, is_mirrored: bool, vae_fingerprint: str) -> str:

@@ -82,7 +82,14 @@ class TrainingLoop:
         settings, number = self._settings, self.step + 1
         indices = self._sampler.next_batch()
         generator = generator_of(self._seed, "step", number)
-        batch = training_batch(self._dataset, indices, generator, self.timestep_count, settings.caption_dropout)
+        batch = training_batch(
+            self._dataset,
+            indices,
+            generator,
+            self.timestep_count,
+            settings.caption_dropout,
+            settings.prior_preservation,
+        )
         batch = batch.to(self._base.device)
         error = self._error(batch)
         if settings.min_snr_gamma is not None:
@@ -181,25 +188,41 @@ class TrainingLoop:
 
     def _error(self, batch: Batch) -> "torch.Tensor":
         """Return each image's weighted error, f32 [B]."""
-        import torch
-
         scheduler = self._noise_scheduler
         timesteps: Any = batch.timesteps
         noisy = scheduler.add_noise(batch.latents, batch.noise, timesteps)
         target = denoising_target(scheduler, batch.latents, batch.noise, batch.timesteps)
+        if batch.is_prior.any():
+            target = target.clone()
+            target[batch.is_prior] = self._base_prediction(noisy, batch)
+        return masked_error(self._predict(noisy, batch, slice(None)), target, batch.weights)
+
+    def _base_prediction(self, noisy: "torch.Tensor", batch: Batch) -> "torch.Tensor":
+        """Return what the UNet says of the prior's images without its adapter, f32."""
+        import torch
+
+        self.unet.disable_adapters()
+        try:
+            with torch.no_grad():
+                return self._predict(noisy, batch, batch.is_prior).float()
+        finally:
+            self.unet.enable_adapters()
+
+    def _predict(self, noisy: "torch.Tensor", batch: Batch, rows: "torch.Tensor | slice") -> "torch.Tensor":
+        import torch
+
         conditions = None
-        if batch.pooled is not None:
-            conditions = {"text_embeds": batch.pooled.to(self._base.dtype), "time_ids": batch.time_ids}
+        if batch.pooled is not None and batch.time_ids is not None:
+            conditions = {"text_embeds": batch.pooled[rows].to(self._base.dtype), "time_ids": batch.time_ids[rows]}
         device_type = self._base.device.partition(":")[0]
         is_mixed = self._base.precision != "no"
         with torch.autocast(device_type, self._base.dtype) if is_mixed else nullcontext():
-            prediction = self.unet(
-                noisy.to(self._base.dtype),
-                batch.timesteps,
-                encoder_hidden_states=batch.tokens.to(self._base.dtype),
+            return self.unet(
+                noisy[rows].to(self._base.dtype),
+                batch.timesteps[rows],
+                encoder_hidden_states=batch.tokens[rows].to(self._base.dtype),
                 added_cond_kwargs=conditions,
             ).sample
-        return masked_error(prediction, target, batch.weights)
 
 
 def _adapted_unet(base: BaseModel, settings: TrainingSettings, seed: int) -> "UNet2DConditionModel":

@@ -40,7 +40,7 @@ from yokai_assets.training.record import (
 from yokai_assets.training.safetensors_header import LoraFileError
 
 _LOG = logging.getLogger(__name__)
-TRAINER_VERSION = 1
+TRAINER_VERSION = 2
 """Counts changes of the method: a state of another version is not continued."""
 LOSS_FILE = "losses.jsonl"
 _FINGERPRINTS = ("base_fingerprint", "dataset_fingerprint", "config_fingerprint")

@@ -34,8 +34,8 @@ def test_a_second_pass_encodes_nothing_and_gives_the_same(base: BaseModel, layou
     """The cache saves the VAE's work and changes nothing."""
     dataset = make_dataset(layout)
     first, second = encode(dataset, base, layout), encode(dataset, base, layout)
-    # 4 training images, mirrored too, 2 held-out ones, 2 captions and the empty one.
-    assert (first.encoded_count, second.encoded_count) == (4 * 2 + 2 + 3, 0)
+    # 4 training images, mirrored too, 2 held-out ones, 2 captions with and without trigger, and the empty one.
+    assert (first.encoded_count, second.encoded_count) == (4 * 2 + 2 + 5, 0)
     assert first.fingerprint == second.fingerprint
     for one, other in zip(first.train + first.held_out, second.train + second.held_out, strict=True):
         assert torch.equal(one.latent.mean, other.latent.mean)
@@ -56,7 +56,7 @@ def test_one_changed_pixel_makes_exactly_that_image_again(base: BaseModel, layou
     assert not torch.equal(after.train[1].latent.mean, before.train[1].latent.mean)
 
 
-def test_a_changed_caption_makes_one_text_embedding(base: BaseModel, layout: Layout) -> None:
+def test_a_changed_caption_makes_only_its_own_embeddings(base: BaseModel, layout: Layout) -> None:
     """Captions and images have caches of their own."""
     dataset = make_dataset(layout)
     before = encode(dataset, base, layout)
@@ -67,7 +67,7 @@ def test_a_changed_caption_makes_one_text_embedding(base: BaseModel, layout: Lay
         .alias("caption")
     )
     after = encode(changed, base, layout)
-    assert after.encoded_count == 1
+    assert after.encoded_count == 2  # with the trigger and without
     assert after.fingerprint != before.fingerprint
 
 

@@ -12,7 +12,10 @@ import torch
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training import trainer
 from yokai_assets.training.base_model import BaseModel
+from yokai_assets.training.cache import TensorCache
+from yokai_assets.training.encoding import encode_dataset
 from yokai_assets.training.export import read_header
+from yokai_assets.training.images import items_of
 from yokai_assets.training.loop import TargetModulesError, TrainingDivergedError, TrainingLoop
 from yokai_assets.training.record import TrainingResult, finished_checkpoints, training_record_path
 from yokai_assets.training.trainer import train_lora
@@ -70,6 +73,35 @@ def test_the_adapter_learns(base: BaseModel, layout: Layout) -> None:
     result = train(base, layout, max_train_steps=60, save_every_n_steps=60, learning_rate=3e-2, caption_dropout=0.0)
     first, last = result.validation_losses[0][1], result.validation_losses[-1][1]
     assert last < 0.97 * first
+
+
+def drift_without_trigger(base: BaseModel, layout: Layout, prior_preservation: float) -> tuple[float, list[float]]:
+    """Return how far a trained UNet is from the base's on text without the trigger (mean square), and the losses."""
+    settings = make_settings(
+        layout.root, learning_rate=3e-2, caption_dropout=0.0, prior_preservation=prior_preservation
+    )
+    caches = TensorCache(layout.cache / "latents"), TensorCache(layout.cache / "text")
+    dataset = encode_dataset(items_of(make_dataset(layout), layout), base, *caches, settings)
+    loop = TrainingLoop(base, dataset, settings, seed=0)
+    for _ in range(40):
+        loop.train_step()
+    noisy = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    text = dataset.texts["red round"].tokens.float()[None].expand(8, -1, -1)
+    timesteps = torch.arange(100, 900, 100)
+    with torch.no_grad():
+        trained = loop.unet(noisy, timesteps, encoder_hidden_states=text).sample
+        untrained = base.fresh_unet()(noisy, timesteps, encoder_hidden_states=text).sample
+    loop.flush()
+    return float((trained - untrained).square().mean()), loop.losses
+
+
+def test_prompts_without_the_trigger_stay_what_they_were(base: BaseModel, layout: Layout) -> None:
+    """Two characters' LoRAs in one picture, and every prompt about something else, depend on it."""
+    free, _ = drift_without_trigger(base, layout, 0.0)
+    kept, _ = drift_without_trigger(base, layout, 0.5)
+    frozen, losses = drift_without_trigger(base, layout, 1.0)
+    assert kept < 0.7 * free
+    assert frozen == 0 and max(losses) == 0
 
 
 def test_the_same_inputs_give_the_same_lora(base: BaseModel, layout: Layout, tmp_path: Any) -> None:
