@@ -179,8 +179,8 @@ def attribute_value(creature: CreatureDesign | CreaturePose, attribute: str) -> 
     Raises:
         AttributeError: a design has no such attribute (or a pose has not).
     """
-    if attribute == "wings":
-        return "yes" if creature.has_wings else "no"  # type: ignore[union-attr]
+    if attribute == "wings" and isinstance(creature, CreatureDesign):
+        return "yes" if creature.has_wings else "no"
     return getattr(creature, attribute)
 
 

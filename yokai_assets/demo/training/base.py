@@ -16,7 +16,7 @@ import numpy as np
 
 from yokai_assets.demo.models import MODELS_FOLDER, write_manifest
 from yokai_assets.demo.training.diffusion import DiffusionData, DiffusionOptions, train_diffusion
-from yokai_assets.demo.training.export import export_pipeline, save_sample_grid
+from yokai_assets.demo.training.export import open_trained, save_pipeline, save_sample_grid
 from yokai_assets.demo.training.latents import PatchPca, fit_patch_pca
 from yokai_assets.demo.training.portraits import PortraitSet, render_portraits
 from yokai_assets.demo.training.progress import Budget
@@ -24,6 +24,7 @@ from yokai_assets.demo.training.resumable import Run
 from yokai_assets.demo.training.tokenizer import build_tokenizer, learn_merges
 
 if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
 SIZE_PX = 64
@@ -77,6 +78,12 @@ class BaseRun:
             path.with_suffix(".partial.npz").rename(path)
         with np.load(path) as stored:
             return PatchPca(stored["mean"], stored["components"], stored["scale"])
+
+    def open_trained(self, portraits: PortraitSet) -> tuple[StableDiffusionPipeline, int]:
+        """What has been trained so far as a pipeline, and the UNet's step."""
+        return open_trained(
+            self.tokenizer(portraits), self.unet_checkpoint, self.vae_checkpoint, self.latent_channels, SIZE_PX
+        )
 
     def trained_count(self, portraits: PortraitSet) -> int:
         """How many pictures are trained on; the rest is held out."""
@@ -182,18 +189,10 @@ def make(context: click.Context, vae_minutes: float, unet_minutes: float, device
 def samples(run: BaseRun, path: Path, columns: int, rows: int, guidance: tuple[float, ...], steps: int) -> None:
     """Draw a grid from the newest checkpoints: truth above samples, with the held-out captions."""
     portraits = run.portraits()
-    step = save_sample_grid(
-        path,
-        run.tokenizer(portraits),
-        run.pca(portraits),
-        run.unet_checkpoint,
-        run.vae_checkpoint,
-        pictures=np.array(portraits.pictures[-columns * rows :]),
-        captions=[captions[0] for captions in portraits.captions[-columns * rows :]],
-        columns=columns,
-        guidances=guidance,
-        inference_steps=steps,
-    )
+    pipeline, step = run.open_trained(portraits)
+    shown = columns * rows
+    captions = [captions[0] for captions in portraits.captions[-shown:]]
+    save_sample_grid(path, pipeline, np.array(portraits.pictures[-shown:]), captions, columns, guidance, steps)
     click.echo(f"{path}: UNet step {step}")
 
 
@@ -202,13 +201,11 @@ def samples(run: BaseRun, path: Path, columns: int, rows: int, guidance: tuple[f
 @click.pass_obj
 def export(run: BaseRun, folder: Path) -> None:
     """Write the diffusers folder (fp16) from the newest checkpoints, by default the one that ships."""
-    portraits = run.portraits()
-    report = export_pipeline(
-        folder, run.tokenizer(portraits), run.unet_checkpoint, run.vae_checkpoint, run.latent_channels, SIZE_PX
-    )
+    pipeline, step = run.open_trained(run.portraits())
+    bytes_written = save_pipeline(pipeline, folder)
     if folder.resolve() == (MODELS_FOLDER / "base").resolve():
         write_manifest("base")
-    click.echo(f"{folder}: {report.bytes_written / 1e6:.1f} MB, UNet step {report.step}")
+    click.echo(f"{folder}: {bytes_written / 1e6:.1f} MB, UNet step {step}")
 
 
 @main.command()

@@ -5,29 +5,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from yokai_assets.demo.training.diffusion import build_scheduler, load_trained_diffusion
-from yokai_assets.demo.training.latents import PATCH_PX, PatchPca
-from yokai_assets.demo.training.vae import build_vae, load_trained_vae
+from yokai_assets.demo.training.latents import PATCH_PX
+from yokai_assets.demo.training.measure import draw_prompts
+from yokai_assets.demo.training.vae import load_trained_vae
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export wrote: bytes in all, and the UNet's training step."""
-
-    bytes_written: int
-    step: int
 
 
 def build_pipeline(
@@ -72,67 +64,39 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def export_pipeline(
-    folder: Path,
-    tokenizer: CLIPTokenizer,
-    unet_checkpoint: Path,
-    vae_checkpoint: Path,
-    latent_channels: int,
-    size_px: int,
-) -> ExportReport:
-    """Writes the averaged weights of the newest checkpoints as a diffusers folder.
+def open_trained(
+    tokenizer: CLIPTokenizer, unet_checkpoint: Path, vae_checkpoint: Path, latent_channels: int, size_px: int
+) -> tuple[StableDiffusionPipeline, int]:
+    """The averaged weights of the newest checkpoints as a pipeline, and the UNet's step.
 
     Raises:
         FileNotFoundError: the UNet or the autoencoder has no checkpoint yet.
     """
     text_encoder, unet, step = load_trained_diffusion(unet_checkpoint, tokenizer, latent_channels, size_px // PATCH_PX)
     vae = load_trained_vae(vae_checkpoint, latent_channels)
-    return ExportReport(save_pipeline(build_pipeline(vae, text_encoder, tokenizer, unet), folder), step)
+    return build_pipeline(vae, text_encoder, tokenizer, unet), step
 
 
 def save_sample_grid(
     path: Path,
-    tokenizer: CLIPTokenizer,
-    pca: PatchPca,
-    unet_checkpoint: Path,
-    vae_checkpoint: Path,
+    pipeline: StableDiffusionPipeline,
     pictures: NDArray[np.uint8],
-    captions: list[str],
+    captions: Sequence[str],
     columns: int,
     guidances: Sequence[float],
     inference_steps: int,
     scale: int = 2,
-    seed: int = 0,
-) -> int:
-    """Draws samples for each caption, with the same noise at every guidance; returns the UNet's step.
+) -> None:
+    """Draws a sample for each caption, with the same noise at every guidance, and saves them below the pictures.
 
     Rows are truth and samples, one guidance under the other, in turn.
-
-    Without a trained autoencoder, latents are shown by their linear preview.
     """
-    import torch
-
-    size = pictures.shape[1]
-    text_encoder, unet, step = load_trained_diffusion(unet_checkpoint, tokenizer, pca.channels, size // PATCH_PX)
-    has_vae = vae_checkpoint.exists()
-    vae = load_trained_vae(vae_checkpoint, pca.channels) if has_vae else build_vae(pca.channels)
-    pipeline = build_pipeline(vae, text_encoder, tokenizer, unet)
-    sheets = [pictures]
-    for guidance in guidances:
-        drawn: Any = pipeline(
-            captions,
-            num_inference_steps=inference_steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed),
-            output_type="np" if has_vae else "latent",
-        ).images  # type: ignore[union-attr]
-        sheets.append(
-            (np.asarray(drawn) * 255 + 0.5).astype(np.uint8) if has_vae else pca.decode(drawn.float().numpy())
-        )
-    rows = []
-    for start in range(0, len(pictures), columns):
-        rows += [np.concatenate(list(images[start : start + columns]), axis=1) for images in sheets]
+    sheets = [pictures, *(draw_prompts(pipeline, captions, guidance, inference_steps) for guidance in guidances)]
+    rows = [
+        np.concatenate(list(images[start : start + columns]), axis=1)
+        for start in range(0, len(pictures), columns)
+        for images in sheets
+    ]
     grid = Image.fromarray(np.concatenate(rows, axis=0))
     path.parent.mkdir(parents=True, exist_ok=True)
     grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
-    return step

@@ -78,10 +78,11 @@ def train_judge(run: Run, seed: int, size_px: int, pictures: int = 20_000) -> Ju
     run.track(network, optimizer)
     if run.step >= run.steps:
         return Judge(network)
-    drawn, labels = _drawn(seed, size_px, pictures)
+    drawn, labels = _drawn(seed, size_px, min(pictures, run.steps * _BATCH))
     network.train()
     is_running = True
     while is_running:
+        torch.manual_seed(seed + run.step)  # dropout: a stopped run goes on as if it had not been
         rng = np.random.default_rng([seed, run.step])
         chosen = rng.integers(len(drawn), size=_BATCH)
         batch = np.stack([softened(one, rng) if rng.random() < _SOFT_SHARE else one for one in drawn[chosen]])
