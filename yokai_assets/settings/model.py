@@ -232,7 +232,8 @@ class TrainingSettings(Section):
     caption_dropout: Share = Field(default=0.05, description="Share of images trained with an empty caption.")
     prior_preservation: Share = Field(
         default=0.1,
-        description="Share of images trained, without the trigger, towards what the base model itself makes of them.",
+        description="Share of steps' images trained under a description of others, towards what the base model itself "
+        "makes of them, so that a LoRA changes its character only (0: none).",
     )
     background_loss_weight: Share = Field(
         default=0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from yokai_assets.training.base_model import TextEmbedding
-from yokai_assets.training.encoding import EMPTY_CAPTION, EncodedDataset, Example, without_trigger
+from yokai_assets.training.encoding import EMPTY_CAPTION, EncodedDataset, Example
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,8 @@ class Batch:
         tokens: f32 [B, tokens, width], text.
         pooled: f32 [B, width], SDXL only.
         time_ids: f32 [B, 6], SDXL only.
-        is_prior: bool [B]; these images have no trigger in their text, and the base model's own prediction is their
-            target.
+        is_prior: bool [B]; the text of these images is about others, and their target is what the base model itself
+            predicts.
     """
 
     latents: "torch.Tensor"
@@ -76,7 +76,7 @@ def training_batch(
     """Draw a training batch: mirrored or not, with caption or without, VAE sample, noise, timestep.
 
     Some images are there for what the base model already knows (prior preservation; Ruiz et al. 2023, arXiv
-    2208.12242, draw pictures for it beforehand): without the trigger, the adapter is to change nothing about them.
+    2208.12242, draw pictures for it beforehand): under a text about others, the adapter is to change nothing.
 
     Args:
         dataset: Encoded images, all of one size in `indices`.
@@ -104,9 +104,11 @@ def training_batch(
     latents = mean + torch.stack(deviations).float() * torch.randn(mean.shape, generator=generator)
     noise = torch.randn(mean.shape, generator=generator)
     is_prior = torch.rand(count, generator=generator) < prior_preservation
+    choices = torch.rand(count, generator=generator).tolist()
+    priors = dataset.prior_captions
     captions = [
-        without_trigger(example.caption) if prior else EMPTY_CAPTION if drop else example.caption
-        for example, drop, prior in zip(examples, drops.tolist(), is_prior.tolist(), strict=True)
+        priors[int(choice * len(priors))] if prior else EMPTY_CAPTION if drop else example.caption
+        for example, drop, prior, choice in zip(examples, drops.tolist(), is_prior.tolist(), choices, strict=True)
     ]
     weights = [torch.ones_like(one) if prior else one for one, prior in zip(weights, is_prior.tolist(), strict=True)]
     texts = [dataset.texts[caption] for caption in captions]

@@ -8,6 +8,7 @@ entries were missing.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,8 @@ class EncodedDataset:
     Attributes:
         train: Images trained on.
         held_out: Images of the validation loss.
-        texts: Embedding of every caption, of each without its trigger, and of the empty one.
+        texts: Embedding of every caption, of every prior caption, and of the empty one.
+        prior_captions: Keys into `texts`; empty: no prior preservation.
         fingerprint: sha256 over everything above that training depends on, except the base model's UNet.
         problems: (file, reason) of images left out.
         encoded_count: Latents and embeddings that were not in the cache.
@@ -79,6 +81,7 @@ class EncodedDataset:
     train: list[Example]
     held_out: list[Example]
     texts: dict[str, TextEmbedding]
+    prior_captions: tuple[str, ...]
     fingerprint: str
     problems: list[tuple[str, str]]
     encoded_count: int
@@ -91,9 +94,20 @@ def encode_dataset(
     texts: TensorCache,
     settings: TrainingSettings,
     *,
+    prior_captions: Sequence[str] = (),
     progress: Progress = silent,
 ) -> EncodedDataset:
     """Read, place and encode a training set; whatever is cached is not encoded again.
+
+    Args:
+        items: Images and captions.
+        base: Encodes them.
+        latents: Cache of latents.
+        texts: Cache of text embeddings.
+        settings: Resolution, buckets, masks, prior preservation.
+        prior_captions: Texts about anything but the character, for prior preservation; without any, the captions
+            without their trigger serve.
+        progress: Told of every image.
 
     Raises:
         TrainingDataError: No image is left to train on, or the bucket step does not fit the VAE.
@@ -111,9 +125,11 @@ def encode_dataset(
         for done, item in enumerate(sorted(items, key=lambda item: (item.split != "train", item.item_id))):
             encoder.add(item)
             progress(done + 1, len(items), "encoding images")
-        written = [example.caption for example in encoder.train + encoder.held_out]
-        of_prior = map(without_trigger, written) if settings.prior_preservation else ()
-        captions = sorted({EMPTY_CAPTION, *written, *of_prior})
+        written = {example.caption for example in encoder.train + encoder.held_out}
+        priors: set[str] = set()
+        if settings.prior_preservation:
+            priors = {*prior_captions} or {_without_trigger(caption) for caption in written}
+        captions = sorted({EMPTY_CAPTION} | written | priors)
         embeddings = {caption: _text_embedding(caption, base, texts) for caption in captions}
     finally:
         base.move_encoders("cpu")
@@ -124,7 +140,8 @@ def encode_dataset(
         train=encoder.train,
         held_out=encoder.held_out,
         texts=embeddings,
-        fingerprint=sha256_of_parts(*encoder.identities),
+        prior_captions=tuple(sorted(priors)),
+        fingerprint=sha256_of_parts(*encoder.identities, ("prior", *sorted(priors))),
         problems=encoder.problems,
         encoded_count=latents.misses + texts.misses - misses_before,
     )
@@ -191,8 +208,8 @@ class _ItemEncoder:
         return Latent(found["mean"], found["deviation"])
 
 
-def without_trigger(caption: str) -> str:
-    """Return a caption without its first tag, which is the trigger word."""
+def _without_trigger(caption: str) -> str:
+    """Return what a caption says besides the trigger word, its first tag."""
     return caption.partition(",")[2].strip()
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from yokai_assets.training.record import (
 from yokai_assets.training.safetensors_header import LoraFileError
 
 _LOG = logging.getLogger(__name__)
-TRAINER_VERSION = 2
+TRAINER_VERSION = 3
 """Counts changes of the method: a state of another version is not continued."""
 LOSS_FILE = "losses.jsonl"
 _FINGERPRINTS = ("base_fingerprint", "dataset_fingerprint", "config_fingerprint")
@@ -55,6 +56,7 @@ def train_lora(
     seed: int,
     *,
     header: dict[str, str],
+    prior_captions: Sequence[str] = (),
     progress: Progress = silent,
     base: BaseModel | None = None,
 ) -> TrainingResult:
@@ -71,6 +73,7 @@ def train_lora(
         device: Resolved torch device.
         seed: Of everything drawn at random.
         header: Fields for the LoRA files' headers: lineage, trigger, ...
+        prior_captions: Texts of prior preservation; see `encode_dataset`.
         progress: Told of steps done, with the loss.
         base: The base model, if it is open already; it is not changed.
 
@@ -92,6 +95,7 @@ def train_lora(
         TensorCache(layout.cache / "latents"),
         TensorCache(layout.cache / "text"),
         settings,
+        prior_captions=prior_captions,
         progress=_encoding_progress(progress, settings.max_train_steps),
     )
     identity = RunIdentity(

@@ -81,12 +81,14 @@ def drift_without_trigger(base: BaseModel, layout: Layout, prior_preservation: f
         layout.root, learning_rate=3e-2, caption_dropout=0.0, prior_preservation=prior_preservation
     )
     caches = TensorCache(layout.cache / "latents"), TensorCache(layout.cache / "text")
-    dataset = encode_dataset(items_of(make_dataset(layout), layout), base, *caches, settings)
+    items = items_of(make_dataset(layout), layout)
+    texts = ("red", "red round", "anyone")
+    dataset = encode_dataset(items, base, *caches, settings, prior_captions=texts)
     loop = TrainingLoop(base, dataset, settings, seed=0)
     for _ in range(40):
         loop.train_step()
     noisy = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    text = dataset.texts["red round"].tokens.float()[None].expand(8, -1, -1)
+    text = base.encode_text("red round").tokens.float()[None].expand(8, -1, -1)
     timesteps = torch.arange(100, 900, 100)
     with torch.no_grad():
         trained = loop.unet(noisy, timesteps, encoder_hidden_states=text).sample

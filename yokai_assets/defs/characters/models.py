@@ -7,6 +7,8 @@ import polars as pl
 from PIL.Image import Image
 from pydantic import Field
 
+from yokai_assets.analysis import load_vocabulary
+from yokai_assets.captioning import stranger_captions
 from yokai_assets.defs.characters.inputs import load_registry, yardstick_vectors
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
@@ -21,6 +23,9 @@ from yokai_assets.settings import Settings
 from yokai_assets.training.export import read_header
 from yokai_assets.training.record import TrainingResult
 from yokai_assets.training.trainer import train_lora
+
+_STRANGERS = 200
+"""Descriptions of others that a LoRA must leave as they are."""
 
 
 class TrainingOptions(dg.Config):
@@ -53,9 +58,10 @@ def lora_model(
     """
     chosen, layout, character = config.applied_to(settings.load()), settings.layout, context.partition_key
     header = {"yokai_series": chosen.series, "yokai_character": character, "yokai_run": context.run.run_id}
+    strangers = stranger_captions(load_vocabulary(chosen.analysis.vocabulary), _STRANGERS, chosen.seed)
     result = train_lora(
         training_dataset, character, layout, chosen.training, settings.device(), chosen.seed,
-        header=header, progress=progress.of(context),
+        header=header, prior_captions=strangers, progress=progress.of(context),
     )  # fmt: skip
     metadata = {
         "step_count": len(result.losses),
