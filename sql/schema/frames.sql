@@ -9,7 +9,7 @@ CREATE TABLE frames (
     "frame_index"    INTEGER NOT NULL,
     -- Image file, or `video.mkv#<decoded frame number>`, relative to the frames source.
     "source"         VARCHAR NOT NULL,
-    -- `ok`, `unreadable`, `dark` or `blank`.
+    -- `ok`, `unreadable`, `dark`, `blank`, `faded` or `credits`.
     "status"         VARCHAR NOT NULL,
     -- Why a frame is not `ok`.
     "reason"         VARCHAR,
@@ -29,6 +29,10 @@ CREATE TABLE frames (
     "luma_mean"      FLOAT,
     -- Standard deviation of luma (0-255).
     "luma_deviation" FLOAT,
+    -- Share of strong edges in lines of text, on plain ground.
+    "text_share"     FLOAT,
+    -- Luma means of 16x9 fields, a byte each, row by row.
+    "miniature"      BLOB,
     -- Shot of the episode, from 0; null when unreadable.
     "shot"           INTEGER,
     -- frame_id that stands for this near-duplicate; itself if it does.

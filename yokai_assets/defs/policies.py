@@ -26,7 +26,7 @@ class AssetPolicy:
 
 
 POLICIES: dict[str, AssetPolicy] = {
-    "frames": AssetPolicy("episodes", ("python", "polars", "parquet"), "1"),
+    "frames": AssetPolicy("episodes", ("python", "polars", "parquet"), "2"),
     "character_layers": AssetPolicy("episodes", ("python", "parquet"), "1", pool=GPU_POOL),
     "background_layers": AssetPolicy("episodes", ("python", "parquet"), "1"),
     "embeddings": AssetPolicy("episodes", ("pytorch", "polars", "parquet"), "1", pool=GPU_POOL),
@@ -37,7 +37,7 @@ POLICIES: dict[str, AssetPolicy] = {
     "character_profile": AssetPolicy("characters", ("pytorch", "json"), "1"),
     "captions": AssetPolicy("characters", ("pytorch", "parquet"), "1"),
     "training_dataset": AssetPolicy("characters", ("python", "parquet"), "1"),
-    "lora_model": AssetPolicy("characters", ("pytorch", "huggingface"), "1", pool=GPU_POOL),
+    "lora_model": AssetPolicy("characters", ("pytorch", "huggingface"), "2", pool=GPU_POOL),
     "lora_evaluation": AssetPolicy("characters", ("pytorch", "parquet"), "1", pool=GPU_POOL),
     "published_lora": AssetPolicy("characters", ("huggingface",), "1"),
     "catalog": AssetPolicy("report", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),

@@ -1,26 +1,25 @@
-"""The table of an episode's frames: every frame found, judged, hashed, put into shots and near-duplicate groups.
+"""The table of an episode's frames: every frame found and measured once.
 
-Orchestration of this package's parts. What is in a frame is decided later, in `yokai_assets.segmentation`.
+Finding, opening, measuring; what the measurements mean is decided in `judging`.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import polars as pl
 from PIL import Image
 from upath import UPath
 
 from yokai_assets.frames.decoding import FrameError, decode_thumbnail, read_bytes, shrink_luma
-from yokai_assets.frames.duplicates import choose_representatives
 from yokai_assets.frames.episodes import EpisodeSource
 from yokai_assets.frames.fingerprint import FramePrint, fingerprint_luma, picture_sha256
+from yokai_assets.frames.judging import judge_frames
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
 from yokai_assets.frames.reader import decoder_threads, source_path
-from yokai_assets.frames.shots import assign_shots
 from yokai_assets.frames.video import DecodeReport, FrameSampler, decode_video
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import FramesSettings
@@ -37,6 +36,8 @@ _MEASURED = (
     "dhash",
     "luma_mean",
     "luma_deviation",
+    "text_share",
+    "miniature",
 )
 
 
@@ -71,7 +72,13 @@ def scan_episode(
         measured = list(_scan_video(episode.path, relative, settings, progress))
     else:
         measured = _scan_folder(episode.path, relative, frames_source, previous, progress)
-    return _as_table(measured, episode.key, settings)
+    return judge_frames(measured_frames(measured), episode.key, settings)
+
+
+def measured_frames(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Put measurements into columns; a row that lacks one could not be read."""
+    schema = {name: FRAMES.schema[name] for name in ("source", *_MEASURED)}
+    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
 def _scan_folder(
@@ -115,7 +122,8 @@ def _reusable(previous: pl.DataFrame | None, frames_source: UPath) -> dict[str, 
             again = _measure_file(source_path(frames_source, row["source"]))
         except FrameError:
             continue  # the file is gone or changed: its size or time will say so
-        if again["content_sha256"] == row["content_sha256"] and again["dhash"] != row["dhash"]:
+        is_same_file = again["content_sha256"] == row["content_sha256"]
+        if is_same_file and (again["dhash"], again["miniature"]) != (row["dhash"], row["miniature"]):
             return {}
     return rows
 
@@ -171,9 +179,7 @@ def _measurement(width_px: int, height_px: int, content_sha256: str, found: Fram
         "width_px": width_px,
         "height_px": height_px,
         "content_sha256": content_sha256,
-        "dhash": found.dhash,
-        "luma_mean": found.luma_mean,
-        "luma_deviation": found.luma_deviation,
+        **asdict(found),
     }
 
 
@@ -200,64 +206,3 @@ def _scan_video(path: UPath, relative: str, settings: FramesSettings, progress: 
 
 def _measure_picture(image: Image.Image) -> dict[str, Any]:
     return _measurement(*image.size, picture_sha256(image), fingerprint_luma(shrink_luma(image.convert("L"))))
-
-
-def _as_table(measured: list[dict[str, Any]], episode: str, settings: FramesSettings) -> pl.DataFrame:
-    schema = {name: FRAMES.schema[name] for name in ("source", *_MEASURED)}
-    frames = pl.DataFrame([{name: row.get(name) for name in schema} for row in measured], schema=schema)
-    is_dark = pl.col("luma_mean") < settings.dark_luma
-    is_blank = pl.col("luma_deviation") < settings.flat_luma_deviation
-    frames = frames.with_row_index("frame_index").with_columns(
-        pl.lit(episode).alias("episode"),
-        (pl.lit(f"{episode}/") + pl.col("frame_index").cast(pl.String).str.zfill(6)).alias("frame_id"),
-        pl.when(pl.col("dhash").is_null())
-        .then(pl.lit("unreadable"))
-        .when(is_dark)
-        .then(pl.lit("dark"))
-        .when(is_blank)
-        .then(pl.lit("blank"))
-        .otherwise(pl.lit("ok"))
-        .alias("status"),
-    )
-    frames = frames.with_columns(_reason(settings))
-    return FRAMES.conform(frames.with_columns(*_grouping(frames, settings)))
-
-
-def _reason(settings: FramesSettings) -> pl.Expr:
-    dark = pl.format("mean luma {} is below {}", pl.col("luma_mean").round(1), pl.lit(settings.dark_luma))
-    blank = pl.format(
-        "luma deviation {} is below {}", pl.col("luma_deviation").round(1), pl.lit(settings.flat_luma_deviation)
-    )
-    status = pl.col("status")
-    return (
-        pl.when(status == "unreadable")
-        .then(pl.col("reason"))
-        .when(status == "dark")
-        .then(dark)
-        .when(status == "blank")
-        .then(blank)
-        .otherwise(None)
-        .alias("reason")
-    )
-
-
-def _grouping(frames: pl.DataFrame, settings: FramesSettings) -> tuple[pl.Series, pl.Series]:
-    """Return the columns `shot` (null: unreadable) and `representative` (null: not `ok`)."""
-    readable = frames.filter(pl.col("status") != "unreadable")
-    is_ok = (readable["status"] == "ok").to_numpy()
-    dhash = readable["dhash"].to_numpy()
-    shot_of_readable = assign_shots(dhash, readable["luma_mean"].to_numpy(), is_ok, settings.shot_cut_bits)
-    position = readable["frame_index"].to_numpy().astype(np.int64)
-    shot: list[int | None] = [None] * frames.height
-    representative: list[str | None] = [None] * frames.height
-    for index, value in zip(position.tolist(), shot_of_readable.tolist(), strict=True):
-        shot[index] = value
-    deviation = readable["luma_deviation"].to_numpy()
-    chosen = choose_representatives(
-        dhash[is_ok], shot_of_readable[is_ok], deviation[is_ok], settings.near_duplicate_bits
-    )
-    frame_ids = frames["frame_id"].to_list()
-    ok_position = position[is_ok]
-    for index, stands in zip(ok_position.tolist(), ok_position[chosen].tolist(), strict=True):
-        representative[index] = frame_ids[stands]
-    return pl.Series("shot", shot, dtype=pl.Int32), pl.Series("representative", representative, dtype=pl.String)

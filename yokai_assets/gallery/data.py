@@ -52,7 +52,7 @@ class GalleryData:
         read_at: When this was read.
         stages: In the order of the road.
         episodes: One row per episode: `episode`, `frame_count`, `unique_count` (without near-duplicates),
-            `unreadable_count`, `blank_count` (dark ones included), `instance_count`.
+            `unreadable_count`, `blank_count` (black, blank, faded, credits), `instance_count`.
         characters: In order of ids.
         map_points: Character ids and 2-D positions where similar-looking characters are near, if it can be drawn.
         failures: Open failures, newest first.
@@ -185,7 +185,7 @@ def _read_episodes(layout: Layout) -> pl.DataFrame:
                 "frame_count": frames.height,
                 "unique_count": int((frames["frame_id"] == frames["representative"]).sum()),
                 "unreadable_count": int((status == "unreadable").sum()),
-                "blank_count": int(status.is_in(["dark", "blank"]).sum()),
+                "blank_count": int(status.is_in(["dark", "blank", "faded", "credits"]).sum()),
                 "instance_count": count,
             }
         )

@@ -40,7 +40,7 @@ class FrameCounts(_Result):
     frames: int
     unique: int = Field(description="Frames that are no near-duplicate of an earlier one.")
     unreadable: int
-    blank: int = Field(description="Black or blank frames.")
+    blank: int = Field(description="Frames that show no whole picture: black, blank, faded, titles and credits.")
     instances: int = Field(description="Character instances cut out.")
 
 

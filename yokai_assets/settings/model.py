@@ -29,6 +29,12 @@ class FramesSettings(Section):
         le=16,
         description="Two frames of one shot are near-duplicates up to this Hamming distance (bits of 64).",
     )
+    near_duplicate_luma: float = Field(
+        default=10.0,
+        ge=0,
+        le=255,
+        description="... if no field of their 16x9 miniatures differs by more than this (luma levels, 0-255).",
+    )
     shot_cut_bits: int = Field(
         default=16,
         ge=4,
@@ -40,6 +46,11 @@ class FramesSettings(Section):
     )
     flat_luma_deviation: float = Field(
         default=4.0, ge=0, le=128, description="Luma standard deviation below which a frame counts as blank (0-255)."
+    )
+    credits_text_share: Share = Field(
+        default=0.85,
+        description="Share of strong edges in lines of text from which a frame on plain ground counts as title or "
+        "credits (1: none does).",
     )
     max_unreadable_share: Share = Field(
         default=0.2,

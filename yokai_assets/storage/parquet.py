@@ -3,6 +3,7 @@
 Any number of processes may write at once, each its own partition's file. DuckDB is `storage.database`.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
@@ -10,6 +11,8 @@ from upath import UPath
 
 from yokai_assets.storage.files import is_local, sha256_of_parts, whole_file
 from yokai_assets.tables import TableError, TableSpec
+
+_LOG = logging.getLogger(__name__)
 
 
 def write_table(spec: TableSpec, frame: pl.DataFrame, path: UPath) -> pl.DataFrame:
@@ -45,6 +48,18 @@ def read_table(spec: TableSpec, path: UPath) -> pl.DataFrame:
 def read_table_if_there(spec: TableSpec, path: UPath) -> pl.DataFrame:
     """Read one table file; an absent one is an empty table."""
     return read_table(spec, path) if path.exists() else spec.empty()
+
+
+def read_earlier_table(spec: TableSpec, path: UPath) -> pl.DataFrame:
+    """Read what an earlier run made, to spare work: what is absent, damaged or of an older schema is an empty table.
+
+    Whoever is about to write the table anew must not be stopped by what it replaces.
+    """
+    try:
+        return read_table_if_there(spec, path)
+    except TableError as error:
+        _LOG.warning("Made anew, because the earlier table is of no use: %s", error)
+        return spec.empty()
 
 
 def table_files(folder: UPath) -> dict[str, UPath]:

@@ -33,7 +33,7 @@ FRAMES = TableSpec(
         Column(
             "source", pl.String, "Image file, or `video.mkv#<decoded frame number>`, relative to the frames source."
         ),
-        Column("status", pl.String, "`ok`, `unreadable`, `dark` or `blank`."),
+        Column("status", pl.String, "`ok`, `unreadable`, `dark`, `blank`, `faded` or `credits`."),
         Column("reason", pl.String, "Why a frame is not `ok`.", is_nullable=True),
         Column("size_bytes", pl.Int64, "File size; for video frames null.", is_nullable=True),
         Column("modified_ns", pl.Int64, "Modification time of the file (ns since 1970).", is_nullable=True),
@@ -43,6 +43,8 @@ FRAMES = TableSpec(
         Column("dhash", pl.UInt64, "Difference hash, 64 bits.", is_nullable=True),
         Column("luma_mean", pl.Float32, "Mean luma (0-255).", is_nullable=True),
         Column("luma_deviation", pl.Float32, "Standard deviation of luma (0-255).", is_nullable=True),
+        Column("text_share", pl.Float32, "Share of strong edges in lines of text, on plain ground.", is_nullable=True),
+        Column("miniature", pl.Binary, "Luma means of 16x9 fields, a byte each, row by row.", is_nullable=True),
         Column("shot", pl.Int32, "Shot of the episode, from 0; null when unreadable.", is_nullable=True),
         Column(
             "representative",

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from upath import UPath
 
 from yokai_assets.frames import scan
@@ -13,7 +14,7 @@ from yokai_assets.frames.episodes import EpisodeSource, find_episode
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.frames.scan import scan_episode
 from yokai_assets.settings.model import FramesSettings
-from yokai_assets_tests.frames.pictures import blurred, encoded, scene, with_grain, write, write_video
+from yokai_assets_tests.frames.pictures import blurred, encoded, scene, with_disc, with_grain, write, write_video
 
 SETTINGS = FramesSettings.model_validate({})
 
@@ -201,3 +202,35 @@ def test_an_empty_episode_is_an_empty_table(tmp_path: Path) -> None:
     """Protects: a folder that lost its frames gives no rows and no error."""
     (tmp_path / "ep").mkdir()
     assert scan_episode(EpisodeSource("ep", UPath(tmp_path / "ep"), "folder"), UPath(tmp_path), SETTINGS).is_empty()
+
+
+def credits_page(seed: int) -> Image.Image:
+    page = Image.new("RGB", (640, 360), (18, 18, 28))
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(22)
+    for line in range(6):
+        name = "".join(np.random.default_rng([seed, line]).choice(list("abcdeghilmnoprstu"), 14))
+        pen.text((150, 40 + 50 * line), f"{name.title()} {name[::-1].title()}", (235, 235, 235), font)
+    return page
+
+
+def test_credits_are_known(tmp_path) -> None:
+    """Protects: lines of text become no character; pictures on plain ground stay."""
+    figure = with_disc(with_disc(Image.new("RGB", (640, 360), (240, 240, 240)), (300, 180), 90, (200, 60, 60)),
+                       (270, 150), 20, (20, 20, 20))  # fmt: skip
+    for number in range(2):
+        write(tmp_path / f"ep/c{number}.png", credits_page(number))
+    for number in range(6):
+        write(tmp_path / f"ep/p{number}.png", with_grain(figure, number) if number % 2 else scene(number, 640, 360))
+    frames = table(tmp_path)
+    assert frames["status"].to_list() == ["credits"] * 2 + ["ok"] * 6
+    assert frames["representative"].null_count() == 2
+    assert "lines of text" in frames["reason"][0]
+    kept = table(tmp_path, settings=FramesSettings(credits_text_share=1.0))
+    assert set(kept["status"]) == {"ok"}
+
+
+def test_a_series_drawn_in_lines_is_not_all_credits(tmp_path) -> None:
+    """Protects: where most frames look like text, that is how they are drawn, and none is left out."""
+    for number in range(5):
+        write(tmp_path / f"ep/c{number}.png", credits_page(number))
+    assert set(table(tmp_path)["status"]) == {"ok"}

@@ -9,6 +9,7 @@ from upath import UPath
 from yokai_assets.storage.parquet import (
     files_fingerprint,
     read_columns,
+    read_earlier_table,
     read_partitions,
     read_table,
     table_files,
@@ -41,6 +42,18 @@ def test_an_absent_table_says_what_makes_it(tmp_path):
     """A person who meets this error must know what to do."""
     with pytest.raises(FileNotFoundError, match="Materialize the asset"):
         read_table(CLUSTERS, UPath(tmp_path) / "none.parquet")
+
+
+def test_a_damaged_table_does_not_stop_its_own_remaking(tmp_path, caplog):
+    """A partition whose table was damaged, or is of an older version, can be materialized again."""
+    path = UPath(tmp_path) / "e1.parquet"
+    write_table(CLUSTERS, rows("e1"), path)
+    assert read_earlier_table(CLUSTERS, path).height == 3
+    pl.read_parquet(str(path)).drop("probability").write_parquet(str(path))
+    assert read_earlier_table(CLUSTERS, path).is_empty()
+    path.write_bytes(b"PAR1 and no more")
+    assert read_earlier_table(CLUSTERS, path).is_empty()
+    assert "e1.parquet" in caplog.text
 
 
 def test_a_damaged_table_is_named(tmp_path):

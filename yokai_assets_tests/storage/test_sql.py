@@ -13,6 +13,7 @@ SQL_TYPES = {
     pl.UInt64: "UBIGINT",
     pl.Float32: "FLOAT",
     pl.Boolean: "BOOLEAN",
+    pl.Binary: "BLOB",
     pl.Datetime("us", "UTC"): "TIMESTAMPTZ",
     pl.List(pl.String): "VARCHAR[]",
     pl.List(pl.Float32): "FLOAT[]",

@@ -17,7 +17,7 @@ from yokai_assets.segmentation.backgrounds import build_backgrounds, remove_stal
 from yokai_assets.segmentation.layers import remove_stale_cutouts, segment_episode
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.storage.files import folder_bytes
-from yokai_assets.storage.parquet import read_table_if_there
+from yokai_assets.storage.parquet import read_earlier_table
 from yokai_assets.tables import BACKGROUNDS, EMBEDDINGS, FRAMES, INSTANCES
 
 
@@ -33,7 +33,7 @@ def frames(
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
     source = UPath(chosen.frames_source)
     found = find_episode(source, episode)
-    previous = read_table_if_there(FRAMES, layout.table("frames", episode))
+    previous = read_earlier_table(FRAMES, layout.table("frames", episode))
     fingerprint = source_fingerprint(found)
     with timed() as watch:
         table = scan_episode(found, source, chosen.frames, previous=previous, progress=progress.of(context))
@@ -41,6 +41,10 @@ def frames(
     sheet = frames_sheet(table, source)
     metadata = {
         "frame_count": table.height,
+        **{
+            f"{status}_count": int((table["status"] == status).sum())
+            for status in ("dark", "blank", "faded", "credits")
+        },
         "representative_count": table.filter(pl.col("representative") == pl.col("frame_id")).height,
         "shot_count": table["shot"].n_unique() if table.height else 0,
         "unreadable_count": unreadable.height,
@@ -69,7 +73,7 @@ def character_layers(
     """
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
     matte = open_matte(chosen.segmentation, settings.device())
-    previous = read_table_if_there(INSTANCES, layout.table("character_layers", episode))
+    previous = read_earlier_table(INSTANCES, layout.table("character_layers", episode))
     with timed() as watch:
         result = segment_episode(
             frames, UPath(chosen.frames_source), matte, chosen.segmentation, layout,
@@ -100,7 +104,7 @@ def background_layers(
 ) -> dg.MaterializeResult:
     """The clean plate of every shot: the background with the characters taken out."""
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
-    stored = read_table_if_there(BACKGROUNDS, layout.table("background_layers", episode))
+    stored = read_earlier_table(BACKGROUNDS, layout.table("background_layers", episode))
     remove_stale_plates(stored, layout, episode)  # those of the run before the last; readers of the last keep theirs
     with timed() as watch:
         table = build_backgrounds(
@@ -135,7 +139,7 @@ def embeddings(
     """
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
     model = open_image_text_model(chosen.embedding, settings.device())
-    previous = read_table_if_there(EMBEDDINGS, layout.table("embeddings", episode))
+    previous = read_earlier_table(EMBEDDINGS, layout.table("embeddings", episode))
     with timed() as watch:
         result = embed_instances(
             character_layers, layout, model, chosen.embedding, previous=previous, progress=progress.of(context)
