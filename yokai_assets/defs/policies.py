@@ -30,6 +30,7 @@ POLICIES: dict[str, AssetPolicy] = {
     "character_layers": AssetPolicy("episodes", ("python", "parquet"), "1", pool=GPU_POOL),
     "background_layers": AssetPolicy("episodes", ("python", "parquet"), "1"),
     "embeddings": AssetPolicy("episodes", ("pytorch", "polars", "parquet"), "1", pool=GPU_POOL),
+    "repeated_frames": AssetPolicy("series", ("python", "polars", "parquet"), "1"),
     "embedding_index": AssetPolicy("series", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),
     "clusters": AssetPolicy("series", ("scikitlearn", "parquet"), "1"),
     "character_registry": AssetPolicy("series", ("python", "parquet"), "1"),

@@ -27,6 +27,7 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
     "character_layers": ("segmentation",),
     "background_layers": ("background",),
     "embeddings": ("embedding",),
+    "repeated_frames": ("frames.near_duplicate_bits", "frames.near_duplicate_luma"),
     "embedding_index": (),
     "clusters": ("clustering", "seed"),
     "character_registry": ("registry",),

@@ -14,6 +14,7 @@ ASSET_TABLES: dict[str, TableSpec] = {
     "character_layers": tables.INSTANCES,
     "background_layers": tables.BACKGROUNDS,
     "embeddings": tables.EMBEDDINGS,
+    "repeated_frames": tables.REPEATS,
     "clusters": tables.CLUSTERS,
     "character_members": tables.MEMBERS,
     "captions": tables.CAPTIONS,

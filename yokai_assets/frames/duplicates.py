@@ -56,38 +56,18 @@ def choose_representatives(
     Returns:
         int64 [N]: the position of the frame that stands for each; its own position if it does.
     """
+    from yokai_assets.frames.hamming import nearest_leaders
+
     limits = near_duplicate_bits, near_duplicate_luma
     representative = np.arange(dhash.size, dtype=np.int64)
     starts = np.flatnonzero(np.diff(shot, prepend=-1))
     ends = np.append(starts[1:], dhash.size)[: starts.size]
     for start, end in zip(starts, ends, strict=True):
-        leader = _leaders(dhash[start:end], miniature[start:end], *limits)
+        leader = nearest_leaders(dhash[start:end], miniature[start:end], *limits)
         for group in np.split(np.argsort(leader, kind="stable"), np.flatnonzero(np.diff(np.sort(leader))) + 1):
             at = start + group
             representative[at] = at[_sharp_member(dhash[at], miniature[at], luma_deviation[at], *limits)]
     return representative
-
-
-def _leaders(
-    dhash: NDArray[np.uint64], miniature: NDArray[np.uint8], most_bits: int, most_luma: float
-) -> NDArray[np.int64]:
-    leader = np.zeros(dhash.size, np.int64)
-    positions = np.zeros(dhash.size, np.int64)
-    hashes = np.zeros(dhash.size, np.uint64)
-    count = 0
-    for position, value in enumerate(dhash):
-        distances = np.bitwise_count(hashes[:count] ^ value)
-        near = np.flatnonzero(distances <= most_bits)
-        if near.size:
-            is_alike = miniature_distances(miniature[position], miniature[positions[near]]) <= most_luma
-            if is_alike.any():
-                near = near[is_alike]
-                leader[position] = positions[near[distances[near].argmin()]]
-                continue
-        hashes[count], positions[count] = value, position
-        leader[position] = position
-        count += 1
-    return leader
 
 
 def _sharp_member(

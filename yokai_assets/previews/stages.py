@@ -15,6 +15,8 @@ from upath import UPath
 from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import read_columns
+from yokai_assets.tables import FRAMES
 
 MAX_TILES = 40
 
@@ -36,6 +38,25 @@ def frames_sheet(frames: pl.DataFrame, frames_source: UPath) -> Image.Image | No
     return _sheet(
         [image for _, image in pictures], [f"shot {row['shot']}" for row, _ in pictures], columns=6, tile_px=160
     )
+
+
+def repeats_sheet(pictures: pl.DataFrame, layout: Layout, frames_source: UPath) -> Image.Image | None:
+    """Show the first frames of up to 24 pictures that come back, from `repeats.repeated_pictures`."""
+    from yokai_assets.frames.reader import iter_frames
+
+    top = pictures.head(24)
+    labels = {
+        row["first_frame_id"]: f"{row['episode_count']} ep., {row['time_count']}x" for row in top.iter_rows(named=True)
+    }
+    is_shown = pl.col("frame_id").is_in(list(labels))
+    episodes = sorted({frame_id.rpartition("/")[0] for frame_id in labels})
+    columns = ["frame_id", "source", "content_sha256"]
+    rows = read_columns(FRAMES, layout.tables / "frames", columns, episodes, where=is_shown)
+    shown = {
+        row["frame_id"]: image for row, image in iter_frames(rows, frames_source) if isinstance(image, Image.Image)
+    }
+    found = [frame_id for frame_id in labels if frame_id in shown]
+    return _sheet([shown[key] for key in found], [labels[key] for key in found], columns=6, tile_px=160)
 
 
 def files_sheet(

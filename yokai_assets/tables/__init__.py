@@ -16,6 +16,7 @@ from yokai_assets.tables.catalogue import (
     FRAMES,
     INSTANCES,
     MEMBERS,
+    REPEATS,
 )
 from yokai_assets.tables.spec import VECTOR, Column, TableError, TableSpec
 
@@ -32,6 +33,7 @@ __all__ = [
     "FRAMES",
     "INSTANCES",
     "MEMBERS",
+    "REPEATS",
     "VECTOR",
     "Column",
     "TableError",

@@ -56,6 +56,20 @@ FRAMES = TableSpec(
     key=("frame_id",),
 )
 
+REPEATS = TableSpec(
+    name="repeats",
+    description="One row per representative frame whose picture is shown again, anywhere in the series.",
+    columns=(
+        _FRAME_ID,
+        _EPISODE,
+        _FRAME_INDEX,
+        Column("repeat_of", pl.String, "frame_id of the first frame with this picture; itself if it is that one."),
+        Column("bits", pl.Int32, "Hamming distance to that frame (bits of 64)."),
+        Column("frame_count", pl.Int32, "Frames that this one stands for in its shot."),
+    ),
+    key=("frame_id",),
+)
+
 INSTANCES = TableSpec(
     name="instances",
     description="One row per character instance cut out of a representative frame (asset `character_layers`).",
@@ -236,6 +250,7 @@ EVALUATIONS = TableSpec(
 
 ALL_TABLES: tuple[TableSpec, ...] = (
     FRAMES,
+    REPEATS,
     INSTANCES,
     BACKGROUNDS,
     EMBEDDINGS,

@@ -54,7 +54,7 @@ def write_frames(folder: Path, kind: str, count: int) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=60, help="Frames of each format.")
+    parser.add_argument("--count", type=int, default=240, help="Frames of each format.")
     count = parser.parse_args().count
     settings = FramesSettings.model_validate({})
     print(f"{count} frames of 1280x720; frames per CPU second")

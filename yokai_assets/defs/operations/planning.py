@@ -16,7 +16,7 @@ from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
 from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
-from yokai_assets.defs.series.assets import index_fingerprint
+from yokai_assets.defs.series.assets import frames_fingerprint, index_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
 from yokai_assets.settings import Settings
@@ -34,6 +34,7 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "embeddings": ("character_layers",),
     },
     jobs.SERIES_JOB: {
+        "repeated_frames": (),
         "embedding_index": (),
         "clusters": ("embedding_index",),
         "character_registry": ("clusters",),
@@ -93,7 +94,11 @@ class Planner:
     def series(self) -> Iterator[Work]:
         """Yield the work of the series, if any."""
         self._evaluations.clear()
-        yield from self._work(jobs.SERIES_JOB, None, {"embedding_index": index_fingerprint(self._layout)})
+        sources = {
+            "repeated_frames": frames_fingerprint(self._layout),
+            "embedding_index": index_fingerprint(self._layout),
+        }
+        yield from self._work(jobs.SERIES_JOB, None, sources)
 
     def characters(self, keys: list[str]) -> Iterator[Work]:
         """Yield the work of each character that has any."""

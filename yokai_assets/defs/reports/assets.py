@@ -33,10 +33,10 @@ _ALL = dg.AllPartitionMapping()
 
 def reported_files(layout: Layout) -> dict[str, dict[str, UPath]]:
     """Return database table -> partition -> Parquet file of what the catalog holds."""
-    clusters = layout.table("clusters")
+    whole = {"repeats": layout.table("repeated_frames"), "clusters": layout.table("clusters")}
     return {
         **{table: table_files(layout.tables / asset) for table, asset in PARTITIONED.items()},
-        "clusters": {WHOLE_TABLE: clusters} if clusters.exists() else {},
+        **{table: {WHOLE_TABLE: file} if file.exists() else {} for table, file in whole.items()},
         **RegistryStore(layout.registry).table_files(),
     }
 
@@ -58,6 +58,7 @@ def gallery_fingerprint(layout: Layout) -> str:
 @dg.asset(
     deps=[
         dg.AssetDep("embedding_index"),
+        dg.AssetDep("repeated_frames"),
         dg.AssetDep("clusters"),
         dg.AssetDep("character_registry"),
         *(dg.AssetDep(asset, partition_mapping=_ALL) for asset in PARTITIONED.values()),

@@ -11,13 +11,14 @@ from yokai_assets.clustering import assess_clustering, cluster_instances
 from yokai_assets.defs.policies import DUCKDB_POOL
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
-from yokai_assets.previews.stages import groups_sheet
+from yokai_assets.frames.repeats import FRAME_COLUMNS, find_repeats, repeated_pictures
+from yokai_assets.previews.stages import groups_sheet, repeats_sheet
 from yokai_assets.registry import RegistryStore, update_registry
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, read_columns, table_files
 from yokai_assets.storage.vectors import embeddings_version, read_vectors
-from yokai_assets.tables import INSTANCES
+from yokai_assets.tables import FRAMES, INSTANCES
 
 INDEXED = {"frames": "frames", "instances": "character_layers", "embeddings": "embeddings"}
 """Database table -> asset whose partitions fill it."""
@@ -33,6 +34,39 @@ def indexed_files(layout: Layout) -> dict[str, dict[str, UPath]]:
 def index_fingerprint(layout: Layout) -> str:
     """Return a hash of which files the index would be made of now."""
     return files_fingerprint(indexed_files(layout))
+
+
+def frames_fingerprint(layout: Layout) -> str:
+    """Return a hash of which tables of frames there are now."""
+    return files_fingerprint({"frames": table_files(layout.tables / "frames")})
+
+
+@dg.asset(deps=[dg.AssetDep("frames", partition_mapping=dg.AllPartitionMapping())])
+def repeated_frames(settings: SettingsResource) -> dg.MaterializeResult:
+    """Pictures that come back in other shots and episodes: openings, endings, recaps, stock shots.
+
+    One row per representative frame that is shown again. All episodes that exist are compared; an episode whose table
+    is damaged is left out.
+    """
+    chosen, layout = settings.load(), settings.layout
+    fingerprint = frames_fingerprint(layout)
+    with timed() as watch:
+        frames = read_columns(FRAMES, layout.tables / "frames", FRAME_COLUMNS, skip_damaged=True)
+        table = find_repeats(frames, chosen.frames.near_duplicate_bits, chosen.frames.near_duplicate_luma)
+    groups = repeated_pictures(table)
+    sheet = repeats_sheet(groups, layout, UPath(chosen.frames_source))
+    metadata = {
+        "frame_count": frames.height,
+        "picture_count": groups.height,
+        "repeated_share": round(table["frame_count"].sum() / max(1, frames.height), 4),
+        "most_shown": records(groups),
+        "seconds": watch.seconds,
+        **({"contact_sheet": picture(sheet, "pictures that come back, most often first")} if sheet else {}),
+    }
+    return made(
+        "repeated_frames", chosen, value=table, metadata=metadata,
+        tags={SOURCE_TAG: fingerprint}, is_partitioned=False,
+    )  # fmt: skip
 
 
 @dg.asset(
@@ -150,4 +184,4 @@ def _cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, li
     return {str(key): named.filter(pl.col(column) == key)["cutout"].to_list() for key in sizes[column]}
 
 
-ASSETS = [embedding_index, clusters, character_registry]
+ASSETS = [repeated_frames, embedding_index, clusters, character_registry]
