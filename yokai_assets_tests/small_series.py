@@ -131,7 +131,14 @@ class SmallSeries:
             **{"instance_id": instance_id, "frame_id": frame_id, "episode": episode, "frame_index": int(index)},
             **{"instance_index": number, "shot": shot, "x0": box[0], "y0": box[1], "x1": box[2], "y1": box[3]},
             **{"frame_width_px": FRAME_SIZE[0], "frame_height_px": FRAME_SIZE[1], "area_share": 0.2},
-            **{"presence": 1.0, "edge_contact_share": 0.0, "sharpness": 100.0, "luma_mean": 90.0, "weight": weight},
+            **{
+                "presence": 1.0,
+                "edge_contact_share": 0.0,
+                "lobe_count": 1,
+                "sharpness": 100.0,
+                "luma_mean": 90.0,
+                "weight": weight,
+            },
             **{"cutout": self.layout.relative(path), "cutout_sha256": pixels_of(instance_id), "frame_sha256": frame_id},
             **{"matte_fingerprint": "m"},
         }

@@ -31,6 +31,8 @@ CREATE TABLE instances (
     "presence"           FLOAT NOT NULL,
     -- Share of the instance's outline box that lies on the frame's edge.
     "edge_contact_share" FLOAT NOT NULL,
+    -- Thick parts that narrow necks join; more than usual: characters who touch.
+    "lobe_count"         INTEGER NOT NULL,
     -- Variance of the Laplacian inside the mask.
     "sharpness"          FLOAT NOT NULL,
     -- Mean luma inside the mask (0-255).

@@ -19,6 +19,7 @@ from yokai_assets.frames.decoding import IMAGE_ERRORS, FrameError, decode_rgb, r
 from yokai_assets.frames.fingerprint import fingerprint_luma
 from yokai_assets.frames.listing import natural_key
 from yokai_assets.progress import Progress, silent
+from yokai_assets.segmentation.instances import count_lobes
 from yokai_assets.storage.files import sha256_of_parts, write_bytes
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import CLUSTERS, INSTANCES
@@ -176,6 +177,7 @@ def _instance(cutout: Image.Image, taken: set[int], shot: int, layout: Layout) -
         **measures,
         "presence": 1.0,
         "edge_contact_share": 0.0,
+        "lobe_count": count_lobes(np.asarray(cutout.getchannel("A")) > 127),
         "weight": 1,
         "cutout": layout.relative(path),
         "cutout_sha256": sha256,

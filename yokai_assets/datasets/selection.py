@@ -20,6 +20,7 @@ REASONS = {
     "no_instance": "member without an instance or a vector: its episode has to be made again",
     "too_small": "narrower or lower than `dataset.min_side_px`",
     "cut_off": "too much of it lies beyond the frame's edge",
+    "several_figures": "of more thick parts than the character usually has: most likely somebody touches it",
     "blurred": "far less sharp than the character usually is",
     "extreme_aspect": "far wider or far higher than a character is: most likely a piece of scenery",
     "atypical": "unlike the character's other images: most likely somebody else",
@@ -113,6 +114,8 @@ def passing_quality(selection: Selection, min_side_px: int, limits: QualityLimit
         .then(pl.lit("too_small"))
         .when(pl.col("edge_contact_share") > limits.max_edge_contact_share)
         .then(pl.lit("cut_off"))
+        .when(pl.col("lobe_count") > pl.col("lobe_count").median())
+        .then(pl.lit("several_figures"))
         .when(aspect > limits.max_aspect_ratio)
         .then(pl.lit("extreme_aspect"))
         .when(pl.col("sharpness") < limits.min_sharpness_ratio * pl.col("sharpness").median())

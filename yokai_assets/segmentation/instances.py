@@ -26,8 +26,17 @@ FRAGMENT_SHARE = 0.25
 MAX_HOLE_SHARE = 0.02
 """Holes of at most this share of the instance are filled (an eye, a button); larger ones show real background."""
 
+NECK_SHARE, LOBE_SHARE = 0.6, 0.7
+"""Lobes are joined by necks thinner than this share of the figure's thickest part, and are this thick themselves.
+
+On 525 cut-outs of two drawn series, 19 of 19 touching pairs had two lobes, and 1 of 506 single figures. A big head on a
+thin neck has two as well: the count is a hint, to be held against what the character usually has.
+"""
+
 MIN_ALPHA = 0.06
 """Fainter pixels are background."""
+
+_LOBES_PX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class Instance:
     area_share: float
     presence: float
     edge_contact_share: float
+    lobe_count: int
     sharpness: float
     luma_mean: float
 
@@ -84,6 +94,19 @@ def find_instances(
 def _take(instances: Iterator[Instance], count: int) -> Iterator[Instance]:
     for _, instance in zip(range(count), instances, strict=False):
         yield instance
+
+
+def count_lobes(is_character: NDArray[np.bool_]) -> int:
+    """Count the thick parts of a figure, bool [H, W], that only narrow necks join: two for two who touch."""
+    from scipy import ndimage
+
+    small = is_character[tuple(slice(None, None, math.ceil(max(is_character.shape) / _LOBES_PX)) for _ in range(2))]
+    filled = np.asarray(ndimage.binary_fill_holes(np.pad(small, 1)))
+    thickness: Any = ndimage.distance_transform_edt(filled)
+    lobes, count = _label(thickness > NECK_SHARE * thickness.max(), is_diagonal_near=False)
+    if count < 2:
+        return count
+    return int((ndimage.maximum(thickness, lobes, np.arange(1, count + 1)) >= LOBE_SHARE * thickness.max()).sum())
 
 
 def _components(is_character: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -182,6 +205,7 @@ def _cut(
         area_share=area_share,
         presence=presence,
         edge_contact_share=_edge_contact_share(x0, y0, x1, y1, image.size),
+        lobe_count=count_lobes(alpha >= settings.presence_threshold),
         sharpness=sharpness,
         luma_mean=luma_mean,
     )

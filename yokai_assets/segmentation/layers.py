@@ -30,7 +30,8 @@ from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import INSTANCES
 
 _BATCHES_AHEAD = 2
-_WEBP_METHOD = 2
+_WEBP_METHOD = 0
+"""Lossless alpha takes 2.6 times as long from method 1 on, and the file is a tenth smaller."""
 _LEFTOVER_SECONDS = 3600
 _FRAME_ERRORS = (ValueError, ArithmeticError, IndexError)
 """What Pillow and numpy raise on pictures of absurd sizes; a network or disk that fails raises others."""
@@ -268,6 +269,7 @@ class _Cutter:
             "area_share": found.area_share,
             "presence": found.presence,
             "edge_contact_share": found.edge_contact_share,
+            "lobe_count": found.lobe_count,
             "sharpness": found.sharpness,
             "luma_mean": found.luma_mean,
             "cutout": self.layout.relative(path),

@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from yokai_assets.devices import onnx_providers
 from yokai_assets.frames.reader import decoder_threads
+from yokai_assets.segmentation.normalization import preprocessing_of
 from yokai_assets.settings.model import SegmentationSettings
 from yokai_assets.storage.files import sha256_of_file, sha256_of_parts
 
@@ -86,6 +86,12 @@ def open_matte(settings: SegmentationSettings, device: str) -> Matte:
     Raises:
         MatteError: The name is unknown or no matte, weights are missing and cannot be fetched, or a file is damaged.
     """
+    session, weights = open_session(settings, device)
+    return OnnxMatte(session, weights, settings)
+
+
+def open_session(settings: SegmentationSettings, device: str) -> tuple[Any, Path]:
+    """Return the rembg session of the model that the settings name, and its weights; see `open_matte`."""
     from rembg.sessions import sessions
 
     name = settings.model
@@ -97,12 +103,10 @@ def open_matte(settings: SegmentationSettings, device: str) -> Matte:
     if name == "demo":
         from yokai_assets.demo.models import bundled_model
 
-        session, weights = _open_file(bundled_model("matte") / "matte.onnx", settings, device)
-    elif name in sessions:
-        session, weights = _open_rembg(name, device)
-    else:
-        session, weights = _open_file(_existing_file(name, sorted(set(sessions) - set(_NOT_A_MATTE))), settings, device)
-    return OnnxMatte(session, weights, settings)
+        return _open_file(bundled_model("matte") / "matte.onnx", settings, device)
+    if name in sessions:
+        return _open_rembg(name, device)
+    return _open_file(_existing_file(name, sorted(set(sessions) - set(_NOT_A_MATTE))), settings, device)
 
 
 def _existing_file(name: str, known: Sequence[str]) -> Path:
@@ -204,38 +208,16 @@ def _file_session() -> type[Any]:
     return FileSession
 
 
-class _FeedsTakenError(Exception):
-    """Carries the network's input out of a session's `predict`, which would go on to stretch the mask."""
-
-    def __init__(self, feeds: dict[str, NDArray[Any]]) -> None:
-        super().__init__()
-        self.feeds = feeds
-
-
-@dataclass(frozen=True, slots=True)
-class _Tap:
-    """Stands in a session's `inner_session` and hands over what the network would get."""
-
-    network: Any
-
-    def run(self, _outputs: Any, feeds: dict[str, NDArray[Any]], *_: Any, **__: Any) -> None:
-        raise _FeedsTakenError(feeds)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-
 class OnnxMatte:
     """A matte on ONNX Runtime: preprocessing by its rembg session, batches where the graph has them, raw output."""
 
     def __init__(self, session: Any, weights: Path, settings: SegmentationSettings) -> None:
-        self._session = session
         self._network = session.inner_session
-        session.inner_session = _Tap(self._network)
         self._input = self._network.get_inputs()[0]
         self._output_name = self._network.get_outputs()[0].name
         self._has_batches = not isinstance(self._input.shape[0], int)
         probe = _probe_picture()
+        self._preprocess = preprocessing_of(session, self._input.name, probe)
         feed = self._feed(probe)
         # rembg applies a sigmoid itself to the models that give logits.
         self._gives_logits = hasattr(session, "sigmoid") or _is_beyond_probability(self._run(feed))
@@ -271,11 +253,9 @@ class OnnxMatte:
             return list(pool.map(_at_size, outputs, [image.size for image in images]))
 
     def _feed(self, image: Image.Image) -> NDArray[Any]:
-        try:
-            self._session.predict(image.convert("RGB"))
-        except _FeedsTakenError as taken:
-            return taken.feeds[self._input.name].astype(_INPUT_DTYPES.get(self._input.type, np.float32))
-        raise MatteError(f"rembg session `{self._session.model_name}` did not call its network. Use another model.")
+        return self._preprocess(image.convert("RGB")).astype(
+            _INPUT_DTYPES.get(self._input.type, np.float32), copy=False
+        )
 
     def _run(self, feed: NDArray[Any]) -> NDArray[np.float32]:
         output = np.asarray(self._network.run([self._output_name], {self._input.name: feed})[0], dtype=np.float32)

@@ -86,6 +86,7 @@ INSTANCES = TableSpec(
         Column("area_share", pl.Float32, "Share of the frame that the instance covers."),
         Column("presence", pl.Float32, "Highest raw network output inside the instance (0-1)."),
         Column("edge_contact_share", pl.Float32, "Share of the instance's outline box that lies on the frame's edge."),
+        Column("lobe_count", pl.Int32, "Thick parts that narrow necks join; more than usual: characters who touch."),
         Column("sharpness", pl.Float32, "Variance of the Laplacian inside the mask."),
         Column("luma_mean", pl.Float32, "Mean luma inside the mask (0-255)."),
         Column("weight", pl.Int32, "Frames that this instance stands for: itself and its near-duplicates."),

@@ -27,6 +27,7 @@ def test_each_fault_is_dropped_for_its_reason(tmp_path) -> None:
         series.show("e1", number, {HERO: scattered(number)})
     series.show("e1", 50, {HERO: scattered(50)}, boxes={HERO: (0, 0, 30, 20)})
     series.show("e1", 51, {HERO: scattered(51)}, edge_contact_share=0.6)
+    series.show("e1", 56, {HERO: scattered(56)}, lobe_count=2)
     series.show("e1", 52, {HERO: scattered(52)}, boxes={HERO: (0, 0, 96, 22)})
     series.show("e1", 53, {HERO: scattered(53)}, sharpness=5.0)
     series.show("e1", 54, {HERO: scattered(54)})
@@ -34,7 +35,7 @@ def test_each_fault_is_dropped_for_its_reason(tmp_path) -> None:
     series.show("e1", 55, {HERO: scattered(55)})
     series.embeddings.pop()
     passed = selection.passing_quality(chosen(series), 22, LIMITS)
-    faults = ("too_small", "cut_off", "extreme_aspect", "blurred", "atypical", "no_instance")
+    faults = ("too_small", "cut_off", "several_figures", "extreme_aspect", "blurred", "atypical", "no_instance")
     assert passed.dropped == Counter(dict.fromkeys(faults, 1))
     assert passed.rows.height == len(passed.vectors) == 20
     assert set(passed.dropped) <= set(REASONS)

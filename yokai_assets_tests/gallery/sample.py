@@ -119,7 +119,7 @@ class SampleSeries:
                         "episode": episode, "frame_index": frame, "instance_index": 0, "shot": frame // 4,
                         "x0": 0, "y0": 0, "x1": 90, "y1": 90, "frame_width_px": 384, "frame_height_px": 216,
                         "area_share": 0.1, "presence": 0.9, "edge_contact_share": 0.0, "sharpness": 300.0,
-                        "luma_mean": 120.0, "weight": 2, "cutout": self.layout.relative(path),
+                        "lobe_count": 1, "luma_mean": 120.0, "weight": 2, "cutout": self.layout.relative(path),
                         "cutout_sha256": path.name, "frame_sha256": "f", "matte_fingerprint": "m",
                     }
                 )  # fmt: skip

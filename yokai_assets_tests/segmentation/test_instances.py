@@ -118,6 +118,21 @@ def test_edge_contact() -> None:
     assert free.edge_contact_share == 0
 
 
+def test_two_who_touch_are_told() -> None:
+    """Protects: a pair in one cut-out is known as such; arms, ears and a halved figure are no second one."""
+    pair = canvas(lambda d: [d.ellipse((x, 100, x + 120, 280), fill=1) for x in (100, 215)])
+    (both,) = find(pair)
+    assert both.lobe_count == 2
+
+    def figure(d: ImageDraw.ImageDraw) -> None:
+        d.ellipse((200, 120, 340, 280), fill=1)
+        for x0, y0, x1, y1 in ((110, 180, 210, 204), (330, 180, 430, 204), (220, 80, 244, 140), (300, 80, 324, 140)):
+            d.rectangle((x0, y0, x1, y1), fill=1)
+
+    assert [one.lobe_count for one in find(canvas(figure))] == [1]
+    assert [one.lobe_count for one in find(canvas(lambda d: d.ellipse((-60, 100, 60, 280), fill=1)))] == [1]
+
+
 def test_sharpness_and_luma_look_inside_the_mask_only() -> None:
     """Protects: a busy background does not make a flat figure sharp."""
     noise = np.random.default_rng(0).integers(0, 255, (360, 640, 3), dtype=np.uint8)

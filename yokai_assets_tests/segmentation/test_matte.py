@@ -1,6 +1,8 @@
 """Mattes: raw output of whatever network the settings name, and clear errors for the rest."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +107,64 @@ def test_a_rembg_model_runs_on_its_own_preprocessing(tmp_path: Path, monkeypatch
     expected = 1 / (1 + np.exp(-(20 * (normal[..., 0] + normal[..., 2] - 2 * normal[..., 1]) - 24)))
     scaled = np.asarray(Image.fromarray(expected.astype(np.float32)).resize((160, 96), Image.Resampling.BILINEAR))
     assert np.abs(raw - scaled).mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["u2net", "u2netp", "u2net_human_seg", "silueta", "isnet-general-use", "isnet-anime"])
+def test_preprocessing_is_rembgs_bit_for_bit(name: str) -> None:
+    """Protects: networks see what they were trained on; a dark, a tiny and a grey frame included."""
+    from rembg.sessions import sessions
+
+    from yokai_assets.segmentation.normalization import Normalization, preprocessing_of
+
+    kind = sessions[name]
+    ours = preprocessing_of(session_with_network(kind, name), "input", PICTURES[0])
+    assert isinstance(ours, Normalization)
+    dark = Image.fromarray(np.asarray(PICTURES[1]) // 9)
+    for picture in (*PICTURES, dark, scene(3, 7, 5), Image.new("RGB", (64, 48)), scene(4, 1280, 720)):
+        with pytest.raises(FeedsError) as taken:
+            kind.predict(session_with_network(kind, name), picture)
+        assert np.array_equal(ours(picture), taken.value.args[0]["input"])
+
+
+def test_a_session_of_another_kind_is_asked_itself() -> None:
+    """Protects: a model whose session does more than normalize still gets its own preprocessing."""
+    from yokai_assets.segmentation.normalization import NotCalledError, preprocessing_of
+
+    class Odd:
+        inner_session = FakeNetwork()
+
+        def normalize(self, image: Image.Image, *_: object) -> dict[str, np.ndarray]:
+            return {"input": np.full((1, 3, 2, 2), np.asarray(image).mean(), np.float32)}
+
+        def predict(self, image: Image.Image) -> None:
+            self.inner_session.run(None, self.normalize(image.rotate(90), (0, 0, 0), (1, 1, 1), (2, 2)))
+
+    odd = preprocessing_of(Odd(), "input", PICTURES[0])
+    assert odd(Image.new("RGB", (4, 4), (9, 9, 9))).max() == 9
+
+    class Silent(Odd):
+        def predict(self, image: Image.Image) -> None:
+            pass
+
+    with pytest.raises(NotCalledError):
+        preprocessing_of(Silent(), "input", PICTURES[0])
+
+
+class FeedsError(Exception):
+    """Carries what a session gives its network."""
+
+
+class FakeNetwork:
+    """Has an input of the usual name, and hands back what it is fed."""
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="input")]
+
+    def run(self, _: object, feeds: dict[str, np.ndarray]) -> None:
+        raise FeedsError(feeds)
+
+
+def session_with_network(kind: Any, name: str) -> Any:
+    session = kind.__new__(kind)
+    session.model_name, session.inner_session = name, FakeNetwork()
+    return session
