@@ -101,6 +101,27 @@ def status(config_file: Path | None) -> None:
 
 @main.command()
 @_with_config
+@click.argument("frames_dir", required=False)
+@click.option("--sample-frames", type=click.IntRange(16), default=960, show_default=True, help="Frames to look at.")
+@click.option("--cut-frames", type=click.IntRange(2), default=32, show_default=True, help="... and to cut out.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--layers-rate", type=click.FloatRange(0, min_open=True), help="Unique frames/s of another machine.")
+@click.option("--embeddings-rate", type=click.FloatRange(0, min_open=True), help="Instances/s of another machine.")
+@click.option("--characters", type=click.IntRange(1), help="Count training too: this many characters ...")
+@click.option("--steps-rate", type=click.FloatRange(0, min_open=True), help="... at this many steps/s.")
+@click.option("--json", "as_json", is_flag=True, help="Print numbers as JSON.")
+def plan(**options: Any) -> None:
+    """Foretell frames, characters, hours by stage and disk of a series, from a sample; start nothing.
+
+    FRAMES_DIR: folder with one folder or video per episode; default: `frames_source` of the settings.
+    """
+    from yokai_assets.cli.plan import show_plan
+
+    show_plan(**options)
+
+
+@main.command()
+@_with_config
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The UI has no log-in: think before you widen it.")
 def ui(config_file: Path | None, port: int, host: str) -> None:

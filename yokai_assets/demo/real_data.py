@@ -65,6 +65,13 @@ _EFFICIENTNET_LITE0 = _Package(
     "sha256",
     "57934424",  # the file's own name carries the first digits
 )
+_EMOJI_PACKAGE = ("@lobehub/fluent-emoji-3d", "1.1.0")
+_EMOJI_SHA256 = "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58"
+_EMOJI_FIGURES = """
+1f385 1f40f 1f404 1f408 1f410 1f411 1f412 1f413 1f415 1f416 1f418 1f422 1f425 1f427 1f429 1f42a 1f43f-fe0f 1f47b 1f47d
+1f483 1f57a 1f6b6 1f916 1f987 1f989 1f98a 1f992 1f995 1f996 1f998 1f999 1f9a5 1f9a6 1f9a7 1f9a9 1f9b8 1f9cd 1f9d9 1f9da
+1f9db 1f9dc 1f9dd 1f9de 1f9df 1f3c3
+""".split()  # noqa: SIM905 - whole figures of people, animals and fancy beings, by code point
 _ISNET_PACKAGE = ("@imgly/background-removal-data", "1.4.5")
 _ISNET_KEY = "/models/medium"
 
@@ -88,6 +95,26 @@ def fetch_big_buck_bunny(folder: Path) -> tuple[Path, Path]:
         NotFetched: No registry, no client, or not the known file.
     """
     return _fetch(_OPENING, folder / "opening.mp4"), _fetch(_RABBIT, folder / "rabbit.mp4")
+
+
+def fetch_figures(folder: Path) -> list[Path]:
+    """Fetch some forty drawn figures with clean alpha (Fluent Emoji 3D, MIT; 256x256 RGBA) to `folder/figures`.
+
+    Raises:
+        NotFetched: No registry, no client, or not the known package.
+    """
+    target = folder / "figures"
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = _npm_pack(*_EMOJI_PACKAGE, Path(scratch))
+            if hashlib.sha256(archive.read_bytes()).hexdigest() != _EMOJI_SHA256:
+                raise NotFetched(f"{' '.join(_EMOJI_PACKAGE)}: not the known package (wrong digest)")
+            with tarfile.open(archive) as tar, whole_folder(target) as temporary:
+                found = {member.name.removeprefix("package/assets/") for member in tar.getmembers()}
+                for name in (f"{figure}.webp" for figure in _EMOJI_FIGURES):
+                    if name in found:
+                        (temporary / name).write_bytes(_tar_member(tar, f"package/assets/{name}"))
+    return sorted(target.iterdir())
 
 
 def fetch_isnet(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -73,6 +74,28 @@ def scan_episode(
     else:
         measured = _scan_folder(episode.path, relative, frames_source, previous, progress)
     return judge_frames(measured_frames(measured), episode.key, settings)
+
+
+def scan_stretch(
+    episode: EpisodeSource, frames_source: UPath, settings: FramesSettings, first: int, count: int
+) -> pl.DataFrame:
+    """Look at some neighbouring frames of an episode, as if there were no others; see `scan_episode`.
+
+    Args:
+        episode: From `episodes`.
+        frames_source: What `source` in the table is relative to.
+        settings: Rates and thresholds.
+        first: Position of the first frame. Frames of a video are decoded from its beginning.
+        count: How many frames.
+    """
+    relative = episode.path.relative_to(frames_source).as_posix()
+    if episode.kind == "video":
+        rows = list(islice(_scan_video(episode.path, relative, settings, silent), first, first + count))
+    else:
+        entries = [e for e in list_folder(episode.path, with_sizes=True) if e.is_image][first : first + count]
+        rows = [{"source": _source_of(relative, entry), "size_bytes": entry.size_bytes} for entry in entries]
+        _measure_files(rows, list(enumerate(entries)), frames_source, silent)
+    return judge_frames(measured_frames(rows), episode.key, settings)
 
 
 def measured_frames(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -64,6 +64,17 @@ class FrameSampler:
         return True
 
 
+def video_seconds(path: UPath) -> float:
+    """Return the length that a video file claims, without decoding it; 0 where it claims none or cannot be opened."""
+    import av
+
+    try:
+        with path.open("rb") as file, av.open(file, "r", metadata_errors="ignore") as container:
+            return float((container.duration or 0) / av.time_base)
+    except (av.FFmpegError, OSError):
+        return 0.0
+
+
 def decode_video(path: UPath, report: DecodeReport | None = None) -> Iterator[DecodedFrame]:
     """Decode every frame of a video file in order of presentation; packets that are damaged are passed over.
 
