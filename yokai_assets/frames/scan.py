@@ -11,11 +11,13 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import polars as pl
 from PIL import Image
 from upath import UPath
 
 from yokai_assets.frames.decoding import FrameError, decode_thumbnail, read_bytes, shrink_luma
+from yokai_assets.frames.duplicates import miniature_distances
 from yokai_assets.frames.episodes import EpisodeSource
 from yokai_assets.frames.fingerprint import FramePrint, fingerprint_luma, picture_sha256
 from yokai_assets.frames.judging import judge_frames
@@ -210,12 +212,20 @@ def _scan_video(path: UPath, relative: str, settings: FramesSettings, progress: 
     sampler = FrameSampler(settings.video_frames_per_second)
     report = DecodeReport()
     taken = 0
+    previous: dict[str, Any] | None = None
     try:
         for frame in decode_video(path, report):
             if not sampler.wants(frame.time_seconds):
                 continue
-            taken += 1
-            yield {"source": f"{relative}#{frame.number}", **_measure_picture(frame.image())}
+            measured = _measure_picture(frame.image())
+            if (
+                settings.video_sampling == "change"
+                and previous is not None
+                and _are_alike(previous, measured, settings)
+            ):
+                continue
+            taken, previous = taken + 1, measured
+            yield {"source": f"{relative}#{frame.number}", **measured}
             if taken % _CHUNK_FRAMES == 0:
                 progress(taken, taken, f"{frame.time_seconds / 60:.1f} min decoded")
     except FrameError as error:
@@ -225,6 +235,13 @@ def _scan_video(path: UPath, relative: str, settings: FramesSettings, progress: 
         reason = f"{report.failed_count} packets cannot be decoded ({report.first_error or 'the video has no frames'})"
         yield {"source": f"{relative}#{report.decoded_count}", "reason": f"{reason}. Copy or download the video again."}
     progress(taken, taken)
+
+
+def _are_alike(one: dict[str, Any], other: dict[str, Any], settings: FramesSettings) -> bool:
+    if (one["dhash"] ^ other["dhash"]).bit_count() > settings.near_duplicate_bits:
+        return False
+    first, second = (np.frombuffer(measured["miniature"], np.uint8) for measured in (one, other))
+    return float(miniature_distances(first, second[None])[0]) <= settings.near_duplicate_luma
 
 
 def _measure_picture(image: Image.Image) -> dict[str, Any]:

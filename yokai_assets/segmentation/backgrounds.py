@@ -20,6 +20,7 @@ from upath import UPath
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
+from yokai_assets.segmentation.alignment import Picture, uncover
 from yokai_assets.segmentation.inpainting import fill_hidden
 from yokai_assets.segmentation.layers import load_cutout, remove_unnamed
 from yokai_assets.settings.model import BackgroundSettings
@@ -30,10 +31,11 @@ from yokai_assets.tables import BACKGROUNDS
 MOTION_LEVELS = 16
 """A background pixel has moved when it is this far (0-255) from the shot's median."""
 
-MOTION_SHARE = 0.12
+MOTION_SHARE = 0.05
 """The camera moves when, in half of the frames, more than this share of the visible background has moved."""
 
 _MOTION_WIDTH_PX = 160
+_MOST_OTHERS = 6
 _MASK_MARGIN_SHARE = 0.008
 _ROWS_AT_ONCE = 64
 _WEBP_SIDE_PX = 16383
@@ -52,8 +54,9 @@ def build_backgrounds(
 
     Of a shot, up to `max_frames_per_shot` representative frames are read, evenly chosen. Where the camera stands, a
     pixel of the plate is the median of the frames that show it there. Where it moves, a median would smear: then the
-    frame with the least character area is taken alone. Whether it moves is judged by how well the median explains the
-    visible background of each frame, which sees pans, zooms and rotations alike. Pixels that no frame shows are filled
+    frame with the least character area is taken, and what characters hide in it comes from frames around it, shifted
+    until their surroundings fit (`alignment`). Whether it moves is judged by how well the median explains the visible
+    background of each frame, which sees pans, zooms and rotations alike. Only pixels that no frame shows are filled
     from around them. Dark and blank frames, and shots that are hidden altogether, have no plate.
 
     Plates of earlier runs stay on disk: after the table is stored, call `remove_stale_plates`.
@@ -136,8 +139,7 @@ class _View:
     """A frame at plate size, with the pixels that characters hide."""
 
     row: dict[str, Any]
-    pixels: NDArray[np.uint8]
-    is_hidden: NDArray[np.bool_]
+    picture: Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +165,27 @@ class _PlateMaker:
         margin_px = max(1, round(_MASK_MARGIN_SHARE * min(size_px)))
         grown = hidden.resize(size_px, Image.Resampling.BOX).filter(ImageFilter.MaxFilter(2 * margin_px + 1))
         pixels = np.asarray(image.resize(size_px, Image.Resampling.LANCZOS) if scale < 1 else image)
-        return _View(row, pixels, np.asarray(grown) > 12)
+        return _View(row, Picture(pixels, np.asarray(grown) > 12))
 
     def make(self, views: list[_View | None]) -> dict[str, Any] | None:
         """Make a shot's plate and write it; None if nothing of its background is visible."""
-        seen = [view for view in views if view is not None and not view.is_hidden.all()]
-        seen = [view for view in seen if view.pixels.shape == seen[0].pixels.shape]
+        seen = [view for view in views if view is not None and not view.picture.is_hidden.all()]
+        seen = [view for view in seen if view.picture.pixels.shape == seen[0].picture.pixels.shape]
         if not seen:
             return None
-        if len(seen) > 1 and is_camera_moving([v.pixels for v in seen], [v.is_hidden for v in seen]):
-            seen = [min(seen, key=lambda view: int(view.is_hidden.sum()))]
-        plate, is_hidden = masked_median([v.pixels for v in seen], [v.is_hidden for v in seen])
-        return self._write(fill_hidden(plate, is_hidden), float(is_hidden.mean()), seen)
+        pictures = [view.picture for view in seen]
+        if len(seen) > 1 and is_camera_moving([p.pixels for p in pictures], [p.is_hidden for p in pictures]):
+            best = min(range(len(pictures)), key=lambda number: int(pictures[number].is_hidden.sum()))
+            others = sorted((n for n in range(len(pictures)) if n != best), key=lambda number: abs(number - best))
+            plate, used = uncover(pictures[best], [pictures[number] for number in others[:_MOST_OTHERS]])
+            return self._write(plate.pixels, plate.is_hidden, seen[best].row, used + 1)
+        median, is_hidden = masked_median([p.pixels for p in pictures], [p.is_hidden for p in pictures])
+        return self._write(median, is_hidden, seen[0].row, len(seen))
 
-    def _write(self, plate: NDArray[np.uint8], filled_share: float, seen: list[_View]) -> dict[str, Any]:
-        row = seen[0].row
+    def _write(
+        self, visible: NDArray[np.uint8], is_hidden: NDArray[np.bool_], row: dict[str, Any], frame_count: int
+    ) -> dict[str, Any]:
+        plate = fill_hidden(visible, is_hidden)
         digest = sha256_of_parts(plate.tobytes(), [*plate.shape, self.settings.webp_quality])
         path = self.layout.background_layers(row["episode"]) / f"shot_{row['shot']:04d}_{digest[:16]}.webp"
         buffer = io.BytesIO()
@@ -187,8 +195,8 @@ class _PlateMaker:
             "episode": row["episode"],
             "shot": row["shot"],
             "plate": self.layout.relative(path),
-            "frame_count": len(seen),
-            "filled_share": filled_share,
+            "frame_count": frame_count,
+            "filled_share": float(is_hidden.mean()),
             "width_px": plate.shape[1],
             "height_px": plate.shape[0],
         }

@@ -23,6 +23,10 @@ class FramesSettings(Section):
     video_frames_per_second: float = Field(
         default=2.0, gt=0, le=120, description="Frames taken from a second of a video file (frames/s)."
     )
+    video_sampling: Literal["rate", "change"] = Field(
+        default="rate",
+        description="Which of these are kept: all of them, or those that are no near-duplicate of the one before.",
+    )
     near_duplicate_bits: int = Field(
         default=4,
         ge=0,

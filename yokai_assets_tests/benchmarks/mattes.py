@@ -7,16 +7,19 @@ a quarter shows two figures, in half of these apart, in half touching.
 
 import argparse
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
 from yokai_assets.demo.real_data import NotFetched, fetch_figures, fetch_isnet, fetch_u2netp
 from yokai_assets.demo.scenes import PLACES, paint_scene
+from yokai_assets.demo.series import generate_series
 from yokai_assets.segmentation.instances import Instance, find_instances
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.settings.model import SegmentationSettings
@@ -107,6 +110,19 @@ def compose(figures: list[Image.Image], count: int, seed: int = 0) -> Iterator[C
         yield Composed(image, alphas, kind == 2)
 
 
+def drawn_series(folder: Path, seed: int, size_px: tuple[int, int]) -> Iterator[Composed]:
+    """Distinct frames of a demo series that the bundled matte was not trained on, with their truth."""
+    truth = generate_series(folder, episodes=3, frames_per_episode=60, characters=5, seed=seed, size_px=size_px)
+    rows = truth.readable_frames().filter(
+        pl.col("duplicate_of").is_null(), pl.col("kind").is_in(["story", "landscape"])
+    )
+    for frame in rows.iter_rows(named=True):
+        own = truth.instances.filter(pl.col("frame_id") == frame["frame_id"], pl.col("area_share") >= 0.004)
+        masks = [truth.instance_alpha(row["truth_id"]) > 127 for row in own.iter_rows(named=True)]
+        with Image.open(folder / frame["file"]) as image:
+            yield Composed(image.convert("RGB"), masks, bool(own["touches_other"].any()))
+
+
 def scaled(figure: Image.Image, height: int) -> Image.Image:
     cropped = figure.crop(figure.getbbox())
     return cropped.resize((max(1, height * cropped.width // cropped.height), height), Image.Resampling.LANCZOS)
@@ -122,14 +138,18 @@ def main() -> None:
     os.environ["U2NET_HOME"] = str(options.weights)
     options.weights.mkdir(parents=True, exist_ok=True)
     fetchers = {"u2netp": fetch_u2netp, "isnet-general-use": fetch_isnet}
+    print_head("frames of a drawn series, bundled matte")
+    with tempfile.TemporaryDirectory() as scratch:
+        for size_px in ((384, 216), SIZE_PX):
+            settings = SegmentationSettings.model_validate({"model": "demo"})
+            found = measure(settings, drawn_series(Path(scratch) / str(size_px[1]), 91, size_px))
+            print(f"| demo, {size_px[0]}x{size_px[1]} | {found.row()} |", flush=True)
     try:
         figures = [Image.open(file).convert("RGBA") for file in fetch_figures(options.weights)]
     except NotFetched as error:
         print(f"nothing to measure on: {error}")
         return
-    print(f"{options.count} frames of {SIZE_PX[0]}x{SIZE_PX[1]}, {len(figures)} figures")
-    print("| model | presence precision | recall | figures found | mean IoU | median IoU | apart, both found |", end="")
-    print(" touching, known | single, flagged |\n|---|---|---|---|---|---|---|---|---|")
+    print_head(f"{options.count} frames of {SIZE_PX[0]}x{SIZE_PX[1]}, {len(figures)} figures")
     for model in options.models.split(","):
         try:
             fetchers.get(model, lambda _: None)(options.weights)
@@ -137,11 +157,21 @@ def main() -> None:
             print(f"| {model} | {error} |")
             continue
         settings = SegmentationSettings.model_validate({"model": model})
-        matte, counts = open_matte(settings, "cpu"), Counts()
-        for truth in compose(figures, options.count):
-            (probability,) = matte.raw([truth.image])
-            counts.add(truth, find_instances(truth.image, probability, settings))
-        print(f"| {model} | {counts.row()} |", flush=True)
+        print(f"| {model} | {measure(settings, compose(figures, options.count)).row()} |", flush=True)
+
+
+def measure(settings: SegmentationSettings, frames: Iterable[Composed]) -> Counts:
+    """Cut out the frames with a model and count what came of it."""
+    matte, counts = open_matte(settings, "cpu"), Counts()
+    for truth in frames:
+        (probability,) = matte.raw([truth.image])
+        counts.add(truth, find_instances(truth.image, probability, settings))
+    return counts
+
+
+def print_head(title: str) -> None:
+    print(f"\n{title}\n| model | presence precision | recall | figures found | mean IoU | median IoU |", end="")
+    print(" apart, both found | touching, known | single, flagged |\n|---|---|---|---|---|---|---|---|---|")
 
 
 if __name__ == "__main__":

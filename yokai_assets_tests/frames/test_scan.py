@@ -234,3 +234,14 @@ def test_a_series_drawn_in_lines_is_not_all_credits(tmp_path) -> None:
     for number in range(5):
         write(tmp_path / f"ep/c{number}.png", credits_page(number))
     assert set(table(tmp_path)["status"]) == {"ok"}
+
+
+def test_a_video_may_give_only_what_changes(tmp_path) -> None:
+    """Protects: a held picture is taken once; a cut and somebody who enters are taken, at most at the chosen rate."""
+    place = scene(1, 320, 192)
+    entering = with_disc(place, (160, 96), 20, (250, 250, 250))
+    write_video(tmp_path / "ep.mp4", [place] * 12 + [entering] * 12 + [scene(2, 320, 192)] * 24)
+    rate = FramesSettings(video_frames_per_second=12)
+    assert table(tmp_path, settings=rate).height == 48
+    changes = table(tmp_path, settings=rate.model_copy(update={"video_sampling": "change"}))
+    assert [int(source.rpartition("#")[2]) for source in changes["source"]] == pytest.approx([0, 12, 24], abs=1)

@@ -58,7 +58,7 @@ def test_what_no_frame_shows_is_filled_from_around(tmp_path: Path) -> None:
 
 
 def test_a_pan_is_not_smeared(tmp_path: Path) -> None:
-    """Protects: where the camera moves, the plate is one frame, the one with the least character."""
+    """Protects: where the camera moves, the plate is the frame with the least character, completed from the others."""
     series = Series(tmp_path)
     rng = np.random.default_rng(3)
     wide = Image.fromarray(rng.integers(30, 220, (12, 60), dtype=np.uint8)).resize((480, 96), Image.Resampling.NEAREST)
@@ -66,9 +66,23 @@ def test_a_pan_is_not_smeared(tmp_path: Path) -> None:
         view = wide.convert("RGB").crop((n * 40, 0, n * 40 + 160, 96))
         series.write(f"{n}.png", with_disc(view, (80, 50), 10 if n == 3 else 20, CHARACTER))
     table, (plate,) = plates(series, all_in_one_shot(series.scan()))
-    assert table["frame_count"].to_list() == [1]
+    assert table["frame_count"][0] > 1
+    assert table["filled_share"].to_list() == [0.0]
     view = np.asarray(wide.convert("RGB").crop((120, 0, 280, 96))).astype(int)
-    assert np.abs(plate - view)[:, :50].mean() < 6
+    assert np.abs(plate - view).mean() < 6
+
+
+def test_a_zoom_takes_nothing_from_frames_that_do_not_fit(tmp_path: Path) -> None:
+    """Protects: where no shift explains the surroundings, pixels are invented and told, not taken from elsewhere."""
+    series = Series(tmp_path)
+    wide = Image.fromarray(np.random.default_rng(4).integers(30, 220, (24, 40), dtype=np.uint8)).convert("RGB")
+    for n in range(4):
+        view = wide.crop((4 * n, 2 * n, 40 - 4 * n, 24 - 2 * n)).resize((160, 96), Image.Resampling.NEAREST)
+        series.write(f"{n}.png", with_disc(view, (80, 50), 14 + 2 * n, CHARACTER))
+    table, (plate,) = plates(series, all_in_one_shot(series.scan()))
+    assert table["frame_count"].to_list() == [1]
+    assert table["filled_share"][0] > 0.03
+    assert np.abs(plate[..., 0] - plate[..., 1]).max() < 40  # no magenta is left
 
 
 def test_shots_without_anything_to_see(tmp_path: Path) -> None:
