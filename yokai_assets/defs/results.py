@@ -43,7 +43,14 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
 }
 """Settings whose change makes an asset stale. Stage parameters only: a device or a batch size changes no result."""
 
-_WITHOUT_EFFECT = {"batch_size", "keep_training_state", "max_unreadable_share", "max_noise_share", "min_silhouette"}
+_WITHOUT_EFFECT = {
+    "batch_size",
+    "layers_budget_gb",
+    "keep_training_state",
+    "max_unreadable_share",
+    "max_noise_share",
+    "min_silhouette",
+}
 
 
 ASSET_MODELS: dict[str, tuple[ModelKind, ...]] = {

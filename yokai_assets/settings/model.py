@@ -84,6 +84,9 @@ class SegmentationSettings(Section):
     batch_size: int = Field(
         default=8, ge=1, le=256, description="Frames per network call where the graph allows batches."
     )
+    layers_budget_gb: float | None = Field(
+        default=None, gt=0, description="No further episode is cut once the series' layers take this much (GB)."
+    )
     cutout_quality: int = Field(
         default=92, ge=1, le=100, description="WebP quality of cut-outs; 100 is lossless (alpha is always lossless)."
     )

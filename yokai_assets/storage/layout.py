@@ -50,13 +50,18 @@ class Layout:
         """The published DuckDB file."""
         return self.root / "yokai.duckdb"
 
+    @property
+    def layers(self) -> UPath:
+        """Cut-outs and clean plates of all episodes."""
+        return self.root / "layers" / self.series
+
     def character_layers(self, episode: str) -> UPath:
         """Cut-outs of an episode."""
-        return self.root / "layers" / self.series / episode / "characters"
+        return self.layers / episode / "characters"
 
     def background_layers(self, episode: str) -> UPath:
         """Clean plates of an episode."""
-        return self.root / "layers" / self.series / episode / "backgrounds"
+        return self.layers / episode / "backgrounds"
 
     def training_data(self, character_id: str) -> UPath:
         """Training images and captions of a character."""
