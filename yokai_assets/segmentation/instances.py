@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yokai_assets.segmentation.refinement import refine_alpha
 from yokai_assets.settings.model import SegmentationSettings
 
 WORKING_PX = 512
@@ -193,9 +194,12 @@ def _cut(
         return None
     top, bottom, left, right = tight
     alpha = alpha[top:bottom, left:right]
+    crop = image.crop((box[1].start + left, box[0].start + top, box[1].start + right, box[0].start + bottom))
+    if settings.refine_alpha:
+        alpha = refine_alpha(alpha, crop, min(image.size))
     x0, y0 = box[1].start + left, box[0].start + top
     x1, y1 = box[1].start + right, box[0].start + bottom
-    sharpness, luma_mean = _measure(image.crop((x0, y0, x1, y1)), alpha >= settings.presence_threshold)
+    sharpness, luma_mean = _measure(crop, alpha >= settings.presence_threshold)
     return Instance(
         x0=x0,
         y0=y0,

@@ -84,6 +84,9 @@ class SegmentationSettings(Section):
     batch_size: int = Field(
         default=8, ge=1, le=256, description="Frames per network call where the graph allows batches."
     )
+    refine_alpha: bool = Field(
+        default=False, description="Let edges of cut-outs follow those of the picture (guided filter; some time)."
+    )
     layers_budget_gb: float | None = Field(
         default=None, gt=0, description="No further episode is cut once the series' layers take this much (GB)."
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from yokai_assets.segmentation.instances import find_instances
+from yokai_assets.segmentation.instances import Instance, find_instances
 from yokai_assets.settings.model import SegmentationSettings
 from yokai_assets_tests.frames.pictures import scene
 
@@ -116,6 +116,24 @@ def test_edge_contact() -> None:
     assert cut.edge_contact_share == pytest.approx(0.25, abs=0.01)
     (free,) = find(canvas(lambda d: d.rectangle((100, 100, 199, 199), fill=1)))
     assert free.edge_contact_share == 0
+
+
+def test_refined_edges_are_those_of_the_picture() -> None:
+    """Protects: a network of a quarter of the frame's resolution still gives clean edges, and nothing else changes."""
+    image = canvas(lambda d: d.ellipse((200, 100, 420, 300), fill=1)) > 0.5
+    picture = Image.fromarray(np.where(image[..., None], (220, 60, 40), (40, 120, 200)).astype(np.uint8))
+    small = Image.fromarray(image.astype(np.float32)).reduce(4).resize((640, 360), Image.Resampling.BILINEAR)
+    soft = np.asarray(small)
+    (plain,) = find_instances(picture, soft, SETTINGS)
+    (refined,) = find_instances(picture, soft, SETTINGS.model_copy(update={"refine_alpha": True}))
+
+    def error(found: Instance) -> float:
+        alpha = np.zeros((360, 640), np.float32)
+        alpha[found.y0 : found.y1, found.x0 : found.x1] = found.alpha / 255
+        return float(np.abs(alpha - image).mean())
+
+    assert error(refined) < 0.5 * error(plain)
+    assert abs(refined.x0 - plain.x0) <= 6 and abs(refined.y1 - plain.y1) <= 6
 
 
 def test_two_who_touch_are_told() -> None:
