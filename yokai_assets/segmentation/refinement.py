@@ -34,7 +34,7 @@ def refine_alpha(alpha: NDArray[np.float32], image: Image.Image, short_side_px: 
     size = 2 * max(1, round(RADIUS_SHARE * short_side_px)) + 1
     guide = np.asarray(image.convert("L"), np.float32) / 255.0
 
-    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(values: NDArray[np.floating]) -> NDArray[np.float32]:
         return np.asarray(uniform_filter(values, size, mode="nearest"), np.float32)
 
     guide_mean, alpha_mean = mean(guide), mean(alpha)
