@@ -7,7 +7,7 @@ import pytest
 
 HEAVY = (
     "torch", "torchvision", "diffusers", "transformers", "peft", "open_clip", "rembg", "onnxruntime",
-    "hdbscan", "umap", "cv2", "sklearn", "scipy", "matplotlib", "skimage",
+    "hdbscan", "umap", "cv2", "sklearn", "scipy", "matplotlib", "skimage", "faiss", "networkit", "numba",
 )  # fmt: skip
 
 

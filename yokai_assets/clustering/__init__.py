@@ -6,7 +6,8 @@ is done to any method's groups, `quality` the judgement. Which group is which ch
 """
 
 from yokai_assets.clustering.clustering import Clustering, ClusteringError, cluster_instances
-from yokai_assets.clustering.methods import METHODS, Grouping, GroupingMethod
+from yokai_assets.clustering.grouping import Grouping, GroupingMethod
+from yokai_assets.clustering.methods import METHODS
 from yokai_assets.clustering.quality import ClusterQuality, assess_clustering
 
 __all__ = [

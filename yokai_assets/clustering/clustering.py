@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from yokai_assets.clustering import refinement
-from yokai_assets.clustering.methods import METHODS, NOISE, Grouping
+from yokai_assets.clustering.grouping import NOISE, Grouping
+from yokai_assets.clustering.methods import METHODS, chosen_method
 from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
 from yokai_assets.clustering.whitening import half_whiten
 from yokai_assets.settings.model import ClusteringSettings
@@ -69,7 +70,8 @@ def cluster_instances(
     frame_codes = np.unique(np.asarray(frame_ids, dtype=str), return_inverse=True)[1].ravel()
     whitened = half_whiten(vectors)
     neighbors = cosine_neighbors(whitened, max(settings.umap_neighbors, refinement.VOTERS), seed)
-    grouping = METHODS[settings.method](whitened, neighbors, settings, seed)
+    method = chosen_method(settings, len(vectors))
+    grouping = METHODS[method](whitened, neighbors, settings, seed)
     labels = refinement.expel_strangers(whitened, grouping.labels, neighbors)
     labels = refinement.expel_outliers(whitened, labels)
     labels = refinement.merge_fragments(vectors, labels, frame_codes)
@@ -85,7 +87,7 @@ def cluster_instances(
         labels=labels,
         probabilities=_probabilities(labels, grouping, neighbors, votes),
         is_rare_group=is_rare & (labels != NOISE),
-        method=settings.method,
+        method=method,
         parameters=grouping.parameters,
         seconds=time.perf_counter() - started,
     )

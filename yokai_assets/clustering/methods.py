@@ -7,15 +7,13 @@ to `ClusteringSettings.method`.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 
+from yokai_assets.clustering.communities import communities
+from yokai_assets.clustering.grouping import NOISE, Grouping, GroupingMethod
 from yokai_assets.clustering.neighbors import Neighbors
 from yokai_assets.settings.model import ClusteringSettings
-
-NOISE = -1
 
 _MUTUALITY = 0.25
 """UMAP's set_op_mix_ratio: 1 joins all who name each other neighbour, 0 only those who do so mutually.
@@ -23,32 +21,6 @@ _MUTUALITY = 0.25
 Nearer to mutual than UMAP's default: strangers name characters as neighbours, but are not named back."""
 
 _MIN_INSTANCES_FOR_UMAP = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Grouping:
-    """Raw groups of a method.
-
-    Attributes:
-        labels: int32 [N]; -1 is noise.
-        probabilities: float32 [N] in 0..1; 0 for noise.
-        fine_labels: int32 [N]; groups of at least `min_rare_cluster_size`, -1 elsewhere. Where they lie among what
-            `labels` leaves over, they are candidates for rare characters: the caller checks them.
-        parameters: What it takes to make the same groups again, for records.
-    """
-
-    labels: np.ndarray
-    probabilities: np.ndarray
-    fine_labels: np.ndarray
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
-class GroupingMethod(Protocol):
-    """Finds groups in unit vectors float32 [N, D], given their nearest neighbours by cosine."""
-
-    def __call__(self, vectors: np.ndarray, neighbors: Neighbors, settings: ClusteringSettings, seed: int) -> Grouping:
-        """Return the groups; equal arguments give equal groups."""
-        ...
 
 
 def umap_hdbscan(vectors: np.ndarray, neighbors: Neighbors, settings: ClusteringSettings, seed: int) -> Grouping:
@@ -73,7 +45,17 @@ def umap_hdbscan(vectors: np.ndarray, neighbors: Neighbors, settings: Clustering
     return Grouping(labels, probabilities, fine, parameters)
 
 
-METHODS: Mapping[str, GroupingMethod] = {"umap_hdbscan": umap_hdbscan}
+METHODS: Mapping[str, GroupingMethod] = {"umap_hdbscan": umap_hdbscan, "communities": communities}
+
+AUTO_LIMIT = 50_000
+"""Instances up to which `auto` takes UMAP and HDBSCAN: beyond, a projection costs a quarter of an hour and more."""
+
+
+def chosen_method(settings: ClusteringSettings, total: int) -> str:
+    """Return the name of the method for a series of so many instances."""
+    if settings.method != "auto":
+        return settings.method
+    return "umap_hdbscan" if total <= AUTO_LIMIT else "communities"
 
 
 def reduce_dimensions(vectors: np.ndarray, neighbors: Neighbors, settings: ClusteringSettings, seed: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 Searching only; what neighbours mean is decided by `methods` and `refinement`.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ EXACT_LIMIT = 20_000
 """Instances up to which every pair is compared: exact, and at this size no slower than an index."""
 
 _BLOCK_BYTES = 256 * 1024 * 1024
+_BLOCK_ROWS = 65_536
+_PROBED_LISTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,12 @@ class Neighbors:
 
 
 def cosine_neighbors(vectors: np.ndarray, count: int, seed: int) -> Neighbors:
-    """Find nearest neighbours: exact up to `EXACT_LIMIT` instances, by NN-descent (Dong et al. 2011) beyond.
+    """Find nearest neighbours: exact up to `EXACT_LIMIT` instances, by inverted lists (faiss) beyond.
 
     Args:
         vectors: Unit vectors float32 [N, D].
         count: Neighbours wanted; at most N - 1 are returned.
-        seed: Seed of NN-descent; unused where the search is exact.
+        seed: Seed of the lists; unused where the search is exact.
     """
     count = max(0, min(count, len(vectors) - 1))
     if count == 0:
@@ -49,7 +52,7 @@ def cosine_neighbors(vectors: np.ndarray, count: int, seed: int) -> Neighbors:
         return Neighbors(empty.astype(np.int32), empty.astype(np.float32))
     if len(vectors) <= EXACT_LIMIT:
         return _exact(vectors, count)
-    return _nn_descent(vectors, count, seed)
+    return _inverted_lists(vectors, count, seed)
 
 
 def _exact(vectors: np.ndarray, count: int) -> Neighbors:
@@ -70,14 +73,26 @@ def _exact(vectors: np.ndarray, count: int) -> Neighbors:
     return Neighbors(indices, cosines)
 
 
-def _nn_descent(vectors: np.ndarray, count: int, seed: int) -> Neighbors:
-    from pynndescent import NNDescent
+def _inverted_lists(vectors: np.ndarray, count: int, seed: int) -> Neighbors:
+    import faiss
 
-    index = NNDescent(vectors, metric="cosine", n_neighbors=count + 1, random_state=seed, n_jobs=1, low_memory=True)
-    found, distances = index.neighbor_graph  # pyright: ignore[reportGeneralTypeIssues]
-    # A row normally begins with itself; among exact duplicates it may stand elsewhere or be missing.
-    is_self = found == np.arange(len(vectors))[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    indices = found[~is_self].reshape(len(vectors), count).astype(np.int32)
-    cosines = 1.0 - distances[~is_self].reshape(len(vectors), count).astype(np.float32)
+    total, width = vectors.shape
+    lists = max(1, int(4 * math.sqrt(total)))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed, index.nprobe = seed, min(lists, _PROBED_LISTS)
+    some = np.random.default_rng(seed).choice(total, min(total, 40 * lists), replace=False)
+    index.train(vectors[np.sort(some)])
+    index.add(vectors)
+    indices = np.empty((total, count), dtype=np.int32)
+    cosines = np.empty((total, count), dtype=np.float32)
+    for start in range(0, total, _BLOCK_ROWS):
+        rows = np.arange(start, min(start + _BLOCK_ROWS, total))
+        similarity, found = index.search(vectors[rows], count + 1)
+        # A row normally begins with itself; among exact duplicates it may stand elsewhere or be missing.
+        is_self = found == rows[:, None]
+        is_self[~is_self.any(axis=1), -1] = True
+        indices[rows] = found[~is_self].reshape(len(rows), count)
+        cosines[rows] = similarity[~is_self].reshape(len(rows), count)
+    is_missing = indices < 0  # fewer than asked for in the lists that were searched
+    indices[is_missing], cosines[is_missing] = np.broadcast_to(indices[:, :1], indices.shape)[is_missing], -1.0
     return Neighbors(indices, cosines)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from yokai_assets.clustering.methods import NOISE
+from yokai_assets.clustering.grouping import NOISE
 from yokai_assets.clustering.refinement import centroids_of, own_cosines
 
 SILHOUETTE_SAMPLE = 5_000

@@ -6,11 +6,12 @@ they are shares, ranks and cosines relative to the series' own, so that they hol
 narrow cone.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yokai_assets.clustering.methods import NOISE
+from yokai_assets.clustering.grouping import NOISE
 from yokai_assets.clustering.neighbors import Neighbors
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ MIN_FRAME_MATES = 20
 SHARED_FRAME_SHARE = 0.02
 RARE_PURITY = 0.5
 
+_BLOCK_ROWS = 65_536
+
 
 def centroids_of(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the unit mean of every group, float32 [K, D]; K is the largest label plus one."""
@@ -38,18 +41,25 @@ def centroids_of(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _sums(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the sum of every group's vectors, float64 [K, D]."""
-    sums = np.zeros((int(labels.max(initial=NOISE)) + 1, vectors.shape[1]), dtype=np.float64)
-    for label in range(len(sums)):
-        sums[label] = vectors[labels == label].sum(axis=0, dtype=np.float64)
+    from scipy.sparse import csr_array
+
+    count = int(labels.max(initial=NOISE)) + 1
+    sums = np.zeros((count, vectors.shape[1]), dtype=np.float64)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        part = labels[start : start + _BLOCK_ROWS]
+        members = np.flatnonzero(part != NOISE)
+        belongs = csr_array((np.ones(len(members)), (part[members], members)), shape=(count, len(part)))
+        sums += belongs @ vectors[start : start + _BLOCK_ROWS].astype(np.float64)
     return sums
 
 
 def own_cosines(vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """Return each instance's cosine to its own group's centroid, float32 [N]; NaN for noise."""
     cosines = np.full(len(labels), np.nan, dtype=np.float32)
-    for label in range(len(centroids)):
-        members = labels == label
-        cosines[members] = vectors[members] @ centroids[label]
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        part = labels[start : start + _BLOCK_ROWS]
+        members = start + np.flatnonzero(part != NOISE)
+        cosines[members] = np.einsum("nd,nd->n", vectors[members], centroids[labels[members]])
     return cosines
 
 
@@ -137,35 +147,81 @@ def merge_fragments(vectors: np.ndarray, labels: np.ndarray, frame_codes: np.nda
         labels: int32 [N].
         frame_codes: int [N]; equal for instances of one frame.
     """
-    labels = labels.copy()
+    groups = _Groups.of(vectors, labels, frame_codes)
     stranger_cosine = _cosine_of_frame_mates(vectors, frame_codes)
-    while (pair := _nearest_pair(vectors, labels, frame_codes, stranger_cosine)) is not None:
-        keep, goes = pair
-        labels[labels == goes] = keep
-        labels = _consecutive(labels)
-    return _consecutive(labels)
+    while (pair := groups.nearest_pair(stranger_cosine)) is not None:
+        groups.join(*pair)
+    return _consecutive(np.append(groups.name_of, NOISE)[labels])
 
 
-def _nearest_pair(
-    vectors: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray, stranger_cosine: float | None
-) -> tuple[int, int] | None:
-    cosines = _mean_cosines(vectors, labels)
-    if len(cosines) < 2:
+@dataclass
+class _Groups:
+    """What average linkage needs of K groups, so that joining two touches no instance.
+
+    Attributes:
+        sums: float64 [K, D], of the members' unit vectors.
+        sizes: float64 [K]; 0 for a group that was joined to another.
+        shows: int32 sparse [K, F]; which frames show the group.
+        name_of: int32 [K]; the group that each first group has become.
+    """
+
+    sums: np.ndarray
+    sizes: np.ndarray
+    shows: "csr_array"
+    name_of: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray) -> "_Groups":
+        from scipy.sparse import csr_array
+
+        sums = _sums(vectors, labels)
+        is_member = labels != NOISE
+        pairs = np.unique(np.stack([labels[is_member], frame_codes[is_member]]), axis=1)
+        shape = (len(sums), int(frame_codes.max(initial=0)) + 1)
+        shows = csr_array((np.ones(pairs.shape[1], np.int32), (pairs[0], pairs[1])), shape=shape)
+        sizes = np.bincount(labels[is_member], minlength=len(sums)).astype(np.float64)
+        return cls(sums, sizes, shows, np.arange(len(sums), dtype=np.int32))
+
+    def nearest_pair(self, stranger_cosine: float | None) -> tuple[int, int] | None:
+        """Return the two groups of highest linkage; None where none reaches `MERGE_LINKAGE`."""
+        alive = np.flatnonzero(self.sizes)
+        if len(alive) < 2:
+            return None
+        cosines = _mean_cosines(self.sums[alive], self.sizes[alive])
+        first, second = np.triu_indices(len(alive), k=1)
+        if stranger_cosine is None:
+            stranger_cosine = float(np.median(cosines[first, second]))
+        inside = np.maximum(cosines[first, first], cosines[second, second])
+        linkage = (cosines[first, second] - stranger_cosine) / np.maximum(inside - stranger_cosine, 1e-6)
+        for place in np.argsort(-linkage, kind="stable"):
+            if linkage[place] < MERGE_LINKAGE:
+                return None
+            pair = int(alive[first[place]]), int(alive[second[place]])
+            if not self._appear_together(*pair):
+                return pair
         return None
-    first, second = np.triu_indices(len(cosines), k=1)
-    if stranger_cosine is None:
-        stranger_cosine = float(np.median(cosines[first, second]))
-    inside = np.maximum(cosines[first, first], cosines[second, second])
-    linkage = (cosines[first, second] - stranger_cosine) / np.maximum(inside - stranger_cosine, 1e-6)
-    linkage[_shared_frames(labels, frame_codes)[first, second]] = -np.inf
-    best = int(linkage.argmax())
-    return (int(first[best]), int(second[best])) if linkage[best] >= MERGE_LINKAGE else None
+
+    def join(self, keep: int, goes: int) -> None:
+        """Make one group of two."""
+        self.sums[keep] += self.sums[goes]
+        self.sizes[keep] += self.sizes[goes]
+        self.sizes[goes] = 0.0
+        self.shows = self._with_row(keep, self.shows[[keep]].maximum(self.shows[[goes]]))
+        self.name_of[self.name_of == goes] = keep
+
+    def _with_row(self, at: int, row: "csr_array") -> "csr_array":
+        from scipy.sparse import csr_array, vstack
+
+        return csr_array(vstack([self.shows[:at], row, self.shows[at + 1 :]]))
+
+    def _appear_together(self, first: int, second: int) -> bool:
+        one, other = self.shows[[first]], self.shows[[second]]
+        shared = one.multiply(other).nnz
+        return shared > max(1.0, SHARED_FRAME_SHARE * min(one.nnz, other.nnz))
 
 
-def _mean_cosines(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _mean_cosines(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return [K, K]: mean cosine of all pairs of instances of two groups; on the diagonal, of two different ones."""
-    sums = _sums(vectors, labels)
-    sizes = np.bincount(labels[labels != NOISE], minlength=len(sums)).astype(np.float64)
     products = sums @ sums.T
     means = products / np.outer(sizes, sizes)
     np.fill_diagonal(means, (np.diag(products) - sizes) / np.maximum(sizes * (sizes - 1), 1.0))
@@ -179,19 +235,6 @@ def _cosine_of_frame_mates(vectors: np.ndarray, frame_codes: np.ndarray) -> floa
     if len(first) < MIN_FRAME_MATES:
         return None
     return float(np.median(np.einsum("nd,nd->n", vectors[order[first]], vectors[order[first + 1]])))
-
-
-def _shared_frames(labels: np.ndarray, frame_codes: np.ndarray) -> np.ndarray:
-    """Return bool [K, K]: which groups appear together in frames."""
-    from scipy.sparse import csr_array
-
-    is_member = labels != NOISE
-    shape = (int(labels.max(initial=NOISE)) + 1, int(frame_codes.max(initial=0)) + 1)
-    pairs = np.unique(np.stack([labels[is_member], frame_codes[is_member]]), axis=1)
-    shows = csr_array((np.ones(pairs.shape[1], np.int32), (pairs[0], pairs[1])), shape=shape)
-    shared = np.asarray((shows @ shows.T).todense())
-    frames = np.diag(shared)
-    return shared > np.maximum(1.0, SHARED_FRAME_SHARE * np.minimum.outer(frames, frames))
 
 
 def adopt_noise(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> tuple[np.ndarray, np.ndarray]:
