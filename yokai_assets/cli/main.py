@@ -75,6 +75,8 @@ def demo(**options: Any) -> None:
 @click.option("--total-episodes", type=click.IntRange(1), help="Only the first N episodes.")
 @click.option("--max-characters", type=click.IntRange(1), help="Train only the N largest characters.")
 @click.option("--min-cluster-size", type=click.IntRange(2), help="Images from which a group is a character.")
+@click.option("--skip-segmentation", is_flag=True, help="Make nothing of episodes: go on with what there is.")
+@click.option("--skip-clustering", is_flag=True, help="Leave clustering and characters as they are.")
 @click.option("--max-train-steps", type=click.IntRange(1), help="Optimizer steps of each LoRA.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--network-dim", type=click.IntRange(1), help="LoRA rank.")
@@ -88,6 +90,23 @@ def run(**options: Any) -> None:
     from yokai_assets.cli.run import run_series
 
     sys.exit(run_series(**options))
+
+
+@main.command("import-clusters")
+@_with_config
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--output-dir", help="Data root.")
+@click.option("--series", help="Name of the series; a new one for the import.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+def import_clusters(**options: Any) -> None:
+    """Take over characters that another pipeline found: FOLDER holds a folder of images for each.
+
+    Afterwards `yokai run --skip-segmentation --skip-clustering` describes, captions and trains them. Import again
+    after adding images: characters keep their ids.
+    """
+    from yokai_assets.cli.importing import import_characters
+
+    import_characters(**options)
 
 
 @main.command()

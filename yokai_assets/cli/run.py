@@ -21,6 +21,8 @@ def run_series(
     total_episodes: int | None,
     max_characters: int | None,
     min_cluster_size: int | None,
+    skip_segmentation: bool,
+    skip_clustering: bool,
     **training: Any,
 ) -> int:
     """Drive the road over the user's series. Returns the exit code: 0 all good, 1 some failed, 2 could not start."""
@@ -43,10 +45,13 @@ def run_series(
     )
     settings = source.load()
     resolve_device(settings.device)
-    _require_source(settings)
+    if not skip_segmentation:
+        _require_source(settings)
     with terminal() as console, RoadView(console) as view:
         with open_road(source, observer=view, listener=view.step) as road:
-            report = road.drive(total_episodes=total_episodes)
+            report = road.drive(
+                total_episodes=total_episodes, skip_episodes=skip_segmentation, skip_series=skip_clustering
+            )
         for problem in report.problems:
             console.print(f"[yellow]not read[/] {problem.path}: {problem.reason}. {problem.remedy}")
         console.print(summary(settings))

@@ -73,26 +73,35 @@ class Road:
         self._planner = Planner(instance, settings)
         self._observer = observer or Observer()
 
-    def drive(self, *, total_episodes: int | None = None) -> RoadReport:
+    def drive(
+        self, *, total_episodes: int | None = None, skip_episodes: bool = False, skip_series: bool = False
+    ) -> RoadReport:
         """Make everything that is missing or out of date, from the episodes to the report.
 
         Args:
             total_episodes: Only the first so many episodes are made; what was made of others stays in the series.
+            skip_episodes: Make nothing of episodes: what is there is what there is.
+            skip_series: Leave clustering and registry as they are.
         """
         report = RoadReport()
         release_dead_runs(self._instance)
         remove_leftovers(self._layout.root)
-        episodes, report.problems = discover_episodes(UPath(self._settings.frames_source))
-        report.problems = [*report.problems, *self._gone_episodes({episode.key for episode in episodes})]
-        episodes = episodes[:total_episodes]
-        register(self._instance, EPISODES, [episode.key for episode in episodes])
-        self._run_all("episodes", lambda: self._planner.episodes(episodes), report)
-        self._run_all("series", self._planner.series, report)
+        if not skip_episodes:
+            self._drive_episodes(total_episodes, report)
+        if not skip_series:
+            self._run_all("series", self._planner.series, report)
         characters = self.trainable_characters()
         register(self._instance, CHARACTERS, characters)
         self._run_all("characters", lambda: self._planner.characters(characters), report)
         self._run_all("report", self._planner.report, report)
         return report
+
+    def _drive_episodes(self, total_episodes: int | None, report: RoadReport) -> None:
+        episodes, report.problems = discover_episodes(UPath(self._settings.frames_source))
+        report.problems = [*report.problems, *self._gone_episodes({episode.key for episode in episodes})]
+        episodes = episodes[:total_episodes]
+        register(self._instance, EPISODES, [episode.key for episode in episodes])
+        self._run_all("episodes", lambda: self._planner.episodes(episodes), report)
 
     def plan(self, *, total_episodes: int | None = None) -> list[Work]:
         """Return what `drive` would begin with now; work of later domains shows once earlier ones are done."""
