@@ -10,12 +10,14 @@ from rich.table import Table
 from upath import UPath
 
 from yokai_assets.datasets.importer import IMPORTED_EPISODE, ImportResult, ImportTreeError, import_cluster_tree
+from yokai_assets.defs.series.assets import indexed_files
 from yokai_assets.devices import resolve_device
 from yokai_assets.embedding.instances import embed_instances
 from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
 from yokai_assets.registry import Registry, RegistryStore, update_registry
 from yokai_assets.settings import Settings, load_settings
 from yokai_assets.settings.loading import SettingsError
+from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_earlier_table, table_files, write_table
 from yokai_assets.tables import CLUSTERS, EMBEDDINGS, INSTANCES
@@ -43,6 +45,7 @@ def import_characters(
         datetime.now(UTC),
     )  # fmt: skip
     store.save(registry)
+    publish(layout.database, indexed_files(layout))
     console.print(_table(result, registry))
     for problem in result.problems:
         console.print(f"[yellow]left out[/] {problem}", soft_wrap=True)

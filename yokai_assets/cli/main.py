@@ -190,5 +190,17 @@ def sql(config_file: Path | None, statement: str | None) -> None:
     query(config_file, statement)
 
 
+@main.command()
+@_with_config
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--count", type=click.IntRange(1, 1000), default=12, show_default=True, help="How many.")
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also draw them, into this file.")
+def similar(config_file: Path | None, image: Path, count: int, sheet: Path | None) -> None:
+    """Find the instances that look most like IMAGE (a cut-out, or any picture), and whose they are."""
+    from yokai_assets.cli.similar import show_similar
+
+    show_similar(config_file, image, count, sheet)
+
+
 if __name__ == "__main__":
     main()

@@ -18,6 +18,8 @@ from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
 from yokai_assets.clustering.whitening import half_whiten
 from yokai_assets.settings.model import ClusteringSettings
 
+_MANY, _UNIT_TOLERANCE = 100_000, 1e-5
+
 
 class ClusteringError(ValueError):
     """Vectors that cannot be clustered; the message says which and what to do."""
@@ -104,11 +106,15 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2:
         raise ClusteringError(f"vectors must be a matrix [N, D], not of shape {vectors.shape}.")
-    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = np.concatenate(
+        [np.linalg.norm(vectors[at : at + _MANY], axis=1) for at in range(0, len(vectors) or 1, _MANY)]
+    )
     bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0.0))
     if len(bad):
         raise ClusteringError(
             f"{len(bad)} of {len(vectors)} vectors are zero or not finite (first at row {bad[0]}). "
             "Materialize the embeddings of their episodes again."
         )
+    if len(vectors) >= _MANY and np.abs(lengths - 1.0).max() < _UNIT_TOLERANCE:
+        return vectors  # as embeddings are: a second copy of a million of them would be gigabytes
     return vectors / lengths[:, None]

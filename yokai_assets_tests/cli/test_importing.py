@@ -100,3 +100,17 @@ def test_a_series_of_its_own_is_not_replaced(tmp_path: Path, config: Path) -> No
     result = CliRunner().invoke(main, ["import-clusters", str(write_tree(tmp_path / "t", 6)), "--config", str(config)])
     assert result.exit_code == 2
     assert "--series" in result.output
+
+
+def test_pictures_are_found_again(tmp_path: Path, config: Path) -> None:
+    """Protects: `yokai similar`: an image of the series finds itself first, then its character; a bad one is told."""
+    tree = write_tree(tmp_path / "tree", 8)
+    run("import-clusters", tree, "--config", config)
+    sheet = tmp_path / "found" / "sheet.png"
+    shown = run("similar", tree / "cluster_001" / "3.png", "--config", config, "--count", 4, "--sheet", sheet)
+    first = next(line for line in shown.splitlines() if "imported/" in line)
+    assert "cluster_001" in first and "1.000" in first
+    with Image.open(sheet) as drawn:
+        assert drawn.width > 100
+    broken = CliRunner().invoke(main, ["similar", str(tree / "cluster_001/broken.png"), "--config", str(config)])
+    assert broken.exit_code == 2 and "not readable as an image" in broken.output
