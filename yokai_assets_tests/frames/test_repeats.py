@@ -11,7 +11,11 @@ from yokai_assets.frames.episodes import find_episode
 from yokai_assets.frames.hamming import MAX_RADIUS, nearest_leaders
 from yokai_assets.frames.repeats import find_repeats, repeated_pictures
 from yokai_assets.frames.scan import scan_episode
+from yokai_assets.previews.stages import repeats_sheet
 from yokai_assets.settings.model import FramesSettings
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import write_table
+from yokai_assets.tables import FRAMES
 from yokai_assets_tests.frames.pictures import scene, with_disc, with_grain, write
 
 RNG = np.random.default_rng(0)
@@ -77,6 +81,17 @@ def test_an_opening_is_found_in_every_episode(tmp_path) -> None:
     assert shown.filter(pl.col("first_frame_id") == "e0/000003")["time_count"].item() == 8
     assert not table.filter(pl.col("frame_index") == 7).height
     assert table.filter(pl.col("frame_id") == pl.col("repeat_of"))["bits"].to_list() == [0] * 5
+
+
+def test_they_are_shown(tmp_path) -> None:
+    """Protects: the picture in the UI: which pictures come back, drawn from their first episode."""
+    layout = Layout(UPath(tmp_path / "data"), "s")
+    frames = write_series(tmp_path / "frames", 2)
+    for (episode,), rows in frames.partition_by("episode", as_dict=True).items():
+        write_table(FRAMES, rows, layout.table("frames", episode))
+    sheet = repeats_sheet(repeated_pictures(find_repeats(frames, 4, 10.0)), layout, UPath(tmp_path / "frames"))
+    assert sheet is not None and sheet.width > 5 * 160
+    assert repeats_sheet(repeated_pictures(find_repeats(frames.head(0), 4, 10.0)), layout, UPath(tmp_path)) is None
 
 
 def test_frames_that_stand_for_nobody_do_not_count(tmp_path) -> None:
