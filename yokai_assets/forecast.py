@@ -27,11 +27,12 @@ from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.settings import Settings
 from yokai_assets.storage.files import folder_bytes
 from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import write_table
+from yokai_assets.tables import FRAMES
 
 STRETCHES = 8
 """Episodes that are looked into, a stretch of neighbouring frames each: only neighbours tell what is a duplicate."""
 
-_BYTES_PER_FRAME_ROW = 350
 _BYTES_PER_VECTOR_VALUE = 8  # float32, in Parquet and in DuckDB
 _RESAMPLES = 1000
 
@@ -151,11 +152,12 @@ def forecast(
     frame_count, rates = sum(counts), given_rates or {}
     with tempfile.TemporaryDirectory(prefix="yokai-plan-") as scratch:
         layout = Layout(UPath(scratch), "plan")
+        row_bytes = _row_bytes(sample, layout)
         measured = _measure_pixels(sample, source, settings, device, layout, cut_frames, progress)
     unique, shots = frame_count * unique_share[0], frame_count * sample.filter(is_unique).n_unique(["episode", "shot"])
     instances = unique * measured.instances_per_frame
     planned = (
-        Stage("frames", "frames", frame_count, scan_seconds / sample.height, frame_count * _BYTES_PER_FRAME_ROW),
+        Stage("frames", "frames", frame_count, scan_seconds / sample.height, frame_count * row_bytes),
         Stage("character_layers", "unique frames", unique, measured.cut_seconds, instances * measured.cutout_bytes),
         Stage(
             "background_layers", "shots", shots / sample.height, measured.plate_seconds,
@@ -229,6 +231,13 @@ def _measure_pixels(
         embed_seconds=embed_seconds / max(1, instances.height),
         dimension=model.dimension,
     )
+
+
+def _row_bytes(sample: pl.DataFrame, layout: Layout) -> float:
+    """Return the bytes of a row of table `frames`, as it is stored."""
+    file = layout.table("frames", "sample")
+    write_table(FRAMES, sample, file)
+    return file.stat().st_size / sample.height
 
 
 def _frame_count(episode: EpisodeSource, settings: Settings) -> int:

@@ -1,6 +1,8 @@
 """What a frame looks like in a few numbers: difference hash, luma, a picture of 16x9 pixels, likeness to text.
 
-Measuring only; cuts, fades and near-duplicates are decided in `shots` and `duplicates`.
+Measuring only; cuts, fades and near-duplicates are decided in `shots` and `duplicates`. Whoever changes a number here
+(thumbnail rule, resampler, bit order) raises the code version of asset `frames`; rescans then notice by a sample that
+what was measured before does not count.
 """
 
 import hashlib
@@ -9,9 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-DHASH_VERSION = 1
-"""Raise when the numbers change: thumbnail rule, resampler (Lanczos, pinned) or bit order."""
 
 MINIATURE_PX = (16, 9)
 """Width and height of the miniature, whatever the shape of the frame."""
