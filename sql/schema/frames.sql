@@ -17,6 +17,8 @@ CREATE TABLE frames (
     "size_bytes"     BIGINT,
     -- Modification time of the file (ns since 1970).
     "modified_ns"    BIGINT,
+    -- Way of measuring; null when unreadable.
+    "print_version"  INTEGER,
     -- Width; null when unreadable.
     "width_px"       INTEGER,
     -- Height; null when unreadable.

@@ -26,7 +26,7 @@ class AssetPolicy:
 
 
 POLICIES: dict[str, AssetPolicy] = {
-    "frames": AssetPolicy("episodes", ("python", "polars", "parquet"), "2"),
+    "frames": AssetPolicy("episodes", ("python", "polars", "parquet"), "3"),
     "character_layers": AssetPolicy("episodes", ("python", "parquet"), "1", pool=GPU_POOL),
     "background_layers": AssetPolicy("episodes", ("python", "parquet"), "1"),
     "embeddings": AssetPolicy("episodes", ("pytorch", "polars", "parquet"), "1", pool=GPU_POOL),

@@ -1,8 +1,7 @@
 """What a frame looks like in a few numbers: difference hash, luma, a picture of 16x9 pixels, likeness to text.
 
 Measuring only; cuts, fades and near-duplicates are decided in `shots` and `duplicates`. Whoever changes a number here
-(thumbnail rule, resampler, bit order) raises the code version of asset `frames`; rescans then notice by a sample that
-what was measured before does not count.
+(thumbnail rule, resampler, bit order) raises `PRINT_VERSION` and the code version of asset `frames`.
 """
 
 import hashlib
@@ -11,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+PRINT_VERSION = 1
+"""Way of measuring; rows of another one are measured again."""
 
 MINIATURE_PX = (16, 9)
 """Width and height of the miniature, whatever the shape of the frame."""

@@ -19,7 +19,7 @@ from upath import UPath
 from yokai_assets.frames.decoding import FrameError, decode_thumbnail, read_bytes, shrink_luma
 from yokai_assets.frames.duplicates import miniature_distances
 from yokai_assets.frames.episodes import EpisodeSource
-from yokai_assets.frames.fingerprint import FramePrint, fingerprint_luma, picture_sha256
+from yokai_assets.frames.fingerprint import PRINT_VERSION, FramePrint, fingerprint_luma, picture_sha256
 from yokai_assets.frames.judging import judge_frames
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
 from yokai_assets.frames.reader import decoder_threads, source_path
@@ -33,6 +33,7 @@ _MEASURED = (
     "reason",
     "size_bytes",
     "modified_ns",
+    "print_version",
     "width_px",
     "height_px",
     "content_sha256",
@@ -59,8 +60,8 @@ def scan_episode(
         frames_source: What `source` in the table is relative to.
         settings: Rates and thresholds.
         previous: The episode's table from an earlier scan. Image files of unchanged name, size and time are taken
-            from it without opening them, after a sample has been measured again and found equal (so a table of an
-            older hash is not trusted). Frames of videos are always decoded.
+            from it without opening them, if they were measured in today's way (`PRINT_VERSION`). Frames of videos
+            are always decoded.
         progress: Told after every few frames.
 
     Returns:
@@ -110,7 +111,7 @@ def _scan_folder(
     folder: UPath, relative: str, frames_source: UPath, previous: pl.DataFrame | None, progress: Progress
 ) -> list[dict[str, Any]]:
     entries = [entry for entry in list_folder(folder, with_sizes=True) if entry.is_image]
-    known = _reusable(previous, frames_source)
+    known = _measured_before(previous)
     rows: list[dict[str, Any]] = []
     to_open: list[tuple[int, Entry]] = []
     for entry in entries:
@@ -126,7 +127,7 @@ def _scan_folder(
 
 
 def _is_unchanged(seen: dict[str, Any], entry: Entry) -> bool:
-    if seen["dhash"] is None or entry.modified_ns is None:  # what was unreadable may be a matter of permissions
+    if entry.modified_ns is None:
         return False
     return (seen["size_bytes"], seen["modified_ns"]) == (entry.size_bytes, entry.modified_ns)
 
@@ -136,21 +137,12 @@ def _source_of(relative: str, entry: Entry) -> str:
     return f"{relative}/{name}"
 
 
-def _reusable(previous: pl.DataFrame | None, frames_source: UPath) -> dict[str, dict[str, Any]]:
-    """Return earlier rows by source; none when a sample, measured again, disagrees."""
-    if previous is None or previous.is_empty():
+def _measured_before(previous: pl.DataFrame | None) -> dict[str, dict[str, Any]]:
+    """Return the rows, by source, of frames that were read and measured in today's way."""
+    if previous is None:
         return {}
-    rows = {row["source"]: row for row in previous.select("source", *_MEASURED).iter_rows(named=True)}
-    readable = [row for row in rows.values() if row["dhash"] is not None and "#" not in row["source"]]
-    for row in readable[:: max(1, len(readable) // 3)][:3]:
-        try:
-            again = _measure_file(source_path(frames_source, row["source"]))
-        except FrameError:
-            continue  # the file is gone or changed: its size or time will say so
-        is_same_file = again["content_sha256"] == row["content_sha256"]
-        if is_same_file and (again["dhash"], again["miniature"]) != (row["dhash"], row["miniature"]):
-            return {}
-    return rows
+    current = previous.filter(pl.col("print_version") == PRINT_VERSION).select("source", *_MEASURED)
+    return {row["source"]: row for row in current.iter_rows(named=True)}
 
 
 def _measure_files(
@@ -201,6 +193,7 @@ def _measure_file(path: UPath) -> dict[str, Any]:
 def _measurement(width_px: int, height_px: int, content_sha256: str, found: FramePrint) -> dict[str, Any]:
     return {
         "reason": None,
+        "print_version": PRINT_VERSION,
         "width_px": width_px,
         "height_px": height_px,
         "content_sha256": content_sha256,

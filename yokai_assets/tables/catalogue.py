@@ -37,6 +37,7 @@ FRAMES = TableSpec(
         Column("reason", pl.String, "Why a frame is not `ok`.", is_nullable=True),
         Column("size_bytes", pl.Int64, "File size; for video frames null.", is_nullable=True),
         Column("modified_ns", pl.Int64, "Modification time of the file (ns since 1970).", is_nullable=True),
+        Column("print_version", pl.Int32, "Way of measuring; null when unreadable.", is_nullable=True),
         Column("width_px", pl.Int32, "Width; null when unreadable.", is_nullable=True),
         Column("height_px", pl.Int32, "Height; null when unreadable.", is_nullable=True),
         Column("content_sha256", pl.String, "sha256 of the file's bytes (video: of the pixels).", is_nullable=True),
