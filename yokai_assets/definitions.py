@@ -34,6 +34,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     assets = [
         *episode_assets.ASSETS,
         *series_assets.ASSETS,
+        *series_assets.SOURCES,
         *character_assets.ASSETS,
         *models.ASSETS,
         *report_assets.ASSETS,

@@ -9,7 +9,7 @@ CREATE TABLE events (
     "at"               TIMESTAMPTZ NOT NULL,
     -- Character: `cluster_000`, ...; never reused.
     "character_id"     VARCHAR NOT NULL,
-    -- `born`, `grown`, `shrunk`, `merged`, `split`, `retired` or `returned`.
+    -- `born`, `grown`, `shrunk`, `merged`, `split`, `retired`, `returned`, `named`, `frozen`, `released`, `dismissed` or `confirmed`.
     "kind"             VARCHAR NOT NULL,
     -- The other character of a merge or split.
     "other_id"         VARCHAR,

@@ -29,6 +29,35 @@ def even_quotas(available: NDArray[np.integer], total: int) -> NDArray[np.int64]
     return quotas
 
 
+def medoids(vectors: NDArray[np.floating], count: int) -> list[int]:
+    """Choose `count` vectors that stand for all: each is the most central of those nearest to it.
+
+    k-medoids by alternation (Park and Jun 2009), begun with `farthest_first`.
+
+    Args:
+        vectors: Unit vectors, float [N, D]; all N x N cosines are held.
+        count: How many; more than N means all.
+
+    Returns:
+        Positions, those that stand for most vectors first. Deterministic.
+    """
+    points = np.asarray(vectors, np.float32)
+    chosen = np.array(farthest_first(points, count), np.int64)
+    if len(chosen) == 0:
+        return []
+    cosines = points @ points.T
+    for _ in range(50):
+        owner = cosines[:, chosen].argmax(axis=1)
+        groups = [np.flatnonzero(owner == number) for number in range(len(chosen))]
+        central = [own[cosines[np.ix_(own, own)].sum(axis=1).argmax()] if len(own) else -1 for own in groups]
+        moved = np.where(np.array(central) < 0, chosen, central)
+        if np.array_equal(moved, chosen):
+            break
+        chosen = moved
+    sizes = np.bincount(cosines[:, chosen].argmax(axis=1), minlength=len(chosen))
+    return [int(chosen[number]) for number in np.argsort(-sizes, kind="stable")]
+
+
 def farthest_first(
     vectors: NDArray[np.floating], count: int, groups: NDArray[np.integer] | None = None, start: int | None = None
 ) -> list[int]:

@@ -1,13 +1,13 @@
 """The commands and their options. What a command does is in its own module, imported when it is called."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from yokai_assets import __version__
+from yokai_assets.cli.character_commands import characters, with_config
 
 EXIT_SOME_FAILED = 1
 EXIT_COULD_NOT_START = 2
@@ -37,15 +37,6 @@ def main() -> None:
     """
 
 
-def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--config",
-        "config_file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Settings file. Default: $YOKAI_CONFIG, else ./yokai.toml.",
-    )(command)
-
-
 @main.command()
 @click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), default=Path("demo-data"), show_default=True
@@ -66,7 +57,7 @@ def demo(**options: Any) -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 @click.option("--input-frames", help="Folder with one folder or video per episode.")
 @click.option("--output-dir", help="Data root: everything produced goes there.")
 @click.option("--series", help="Name of the series.")
@@ -93,7 +84,7 @@ def run(**options: Any) -> None:
 
 
 @main.command("import-clusters")
-@_with_config
+@with_config
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--output-dir", help="Data root.")
 @click.option("--series", help="Name of the series; a new one for the import.")
@@ -109,8 +100,11 @@ def import_clusters(**options: Any) -> None:
     import_characters(**options)
 
 
+main.add_command(characters)
+
+
 @main.command()
-@_with_config
+@with_config
 def status(config_file: Path | None) -> None:
     """Say what exists, and what `yokai run` would do now and why."""
     from yokai_assets.cli.run import show_status
@@ -119,7 +113,7 @@ def status(config_file: Path | None) -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 @click.argument("frames_dir", required=False)
 @click.option("--sample-frames", type=click.IntRange(16), default=960, show_default=True, help="Frames to look at.")
 @click.option("--cut-frames", type=click.IntRange(2), default=32, show_default=True, help="... and to cut out.")
@@ -140,7 +134,7 @@ def plan(**options: Any) -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The UI has no log-in: think before you widen it.")
 def ui(config_file: Path | None, port: int, host: str) -> None:
@@ -151,7 +145,7 @@ def ui(config_file: Path | None, port: int, host: str) -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 def doctor(config_file: Path | None) -> None:
     """Check device, models, folders and disk; say what is missing and how to get it."""
     from yokai_assets.cli.doctor import examine
@@ -172,7 +166,7 @@ def init(file: Path, input_frames: str | None, output_dir: str | None, series: s
 
 
 @main.command()
-@_with_config
+@with_config
 def settings(config_file: Path | None) -> None:
     """Show every setting: its value, its default, what it means."""
     from yokai_assets.cli.configure import show_settings
@@ -181,7 +175,7 @@ def settings(config_file: Path | None) -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 @click.argument("statement", required=False)
 def sql(config_file: Path | None, statement: str | None) -> None:
     """Query the published DuckDB, read-only. Without STATEMENT: list its tables and views."""
@@ -191,7 +185,7 @@ def sql(config_file: Path | None, statement: str | None) -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--count", type=click.IntRange(1, 1000), default=12, show_default=True, help="How many.")
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also draw them, into this file.")

@@ -30,7 +30,7 @@ INDEX_FILE = "index.html"
 _STATIC_FILES = ("gallery.css", "gallery.js")
 _CARD_PX, _TILE_PX, _SAMPLE_PX, _MAP_PX = 320, 200, 384, 96
 _MAX_EXEMPLARS, _MAX_TRAINING_IMAGES, _MAX_PAIRS, _MAX_CLOSEST = 12, 24, 8, 3
-_STATUS_ORDER = ("published", "evaluated", "trained", "dataset", "waiting", "failed", "too_small", "retired")
+_STATUS_ORDER = tuple(STATUS_LABELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _tiles(results: PipelineResults) -> list[tuple[str, str, str]]:
     tiles = [
         (f"{frames.episodes:,}", "episodes", f"{frames.instances:,} cut-outs of characters"),
         (f"{frames.frames:,}", "frames", unique),
-        (f"{len(results.characters) - results.retired:,}", "characters", f"{results.skipped:,} too small to train"),
+        (f"{len(results.characters) - results.gone:,}", "characters", f"{results.skipped:,} too small to train"),
         (f"{results.processed:,}", "LoRAs", f"{results.pending:,} on their way" if results.pending else "none waiting"),
     ]
     if scored:

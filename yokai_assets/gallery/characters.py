@@ -21,7 +21,19 @@ from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_table_if_there
 from yokai_assets.tables import CAPTIONS, DATASET, TableError
 
-Status = Literal["published", "evaluated", "trained", "dataset", "waiting", "failed", "too_small", "retired"]
+Status = Literal[
+    "published",
+    "evaluated",
+    "trained",
+    "dataset",
+    "waiting",
+    "failed",
+    "doubtful",
+    "too_small",
+    "dismissed",
+    "merged",
+    "retired",
+]
 
 STATUS_TEXTS: Mapping[Status, str] = {
     "published": "LoRA published",
@@ -30,8 +42,20 @@ STATUS_TEXTS: Mapping[Status, str] = {
     "dataset": "training set ready, not trained yet",
     "waiting": "found, no training set yet",
     "failed": "failed",
+    "doubtful": "not trained unless accepted",
     "too_small": "too few images to train",
-    "retired": "not found in the newest clustering",
+    "dismissed": "no character",
+    "merged": "now part of another character",
+    "retired": "retired",
+}
+
+_STATUS_OF_STATE: Mapping[str, Status] = {
+    "provisional": "doubtful",
+    "split_from": "doubtful",
+    "too_small": "too_small",
+    "not_a_character": "dismissed",
+    "merged_into": "merged",
+    "retired": "retired",
 }
 
 
@@ -42,7 +66,10 @@ STATUS_LABELS: Mapping[Status, str] = {
     "dataset": "dataset ready",
     "waiting": "waiting",
     "failed": "failed",
+    "doubtful": "in doubt",
     "too_small": "too small",
+    "dismissed": "no character",
+    "merged": "merged",
     "retired": "retired",
 }
 
@@ -68,7 +95,9 @@ class CharacterEntry:
 
     Attributes:
         character_id: Stable id.
-        state: Registry state: `active`, `too_small` or `retired`.
+        state: Registry state; see `registry.states`.
+        state_reason: Why it is in that state, and which other character it concerns.
+        name: What people call it.
         member_count: Instances.
         episode_count: Episodes it is seen in.
         exemplars: Cut-outs (relative to the data root), most typical first.
@@ -90,6 +119,8 @@ class CharacterEntry:
     member_count: int
     episode_count: int
     exemplars: list[str]
+    state_reason: str = ""
+    name: str | None = None
     trigger: str | None = None
     dataset: pl.DataFrame = field(default_factory=DATASET.empty)
     profile: CharacterProfile | None = None
@@ -103,12 +134,15 @@ class CharacterEntry:
     problems: list[str] = field(default_factory=list)
 
     @property
+    def title(self) -> str:
+        """Name and id."""
+        return f"{self.name} · {self.character_id}" if self.name else self.character_id
+
+    @property
     def status(self) -> Status:
         """How far the character has come."""
-        if self.state == "too_small":
-            return "too_small"
-        if self.state == "retired":
-            return "retired"
+        if self.state in _STATUS_OF_STATE:
+            return _STATUS_OF_STATE[self.state]
         if self.lora:
             return "published"
         if self.failures:
@@ -131,7 +165,9 @@ class CharacterEntry:
             text = (
                 f"{text}: {self.too_small_reason}" if self.too_small_reason else f"{text} ({self.member_count} found)"
             )
-        if self.lora and self.status in ("too_small", "retired"):
+        if self.state_reason and self.status in ("doubtful", "dismissed", "merged", "retired"):
+            text = f"{text}: {self.state_reason}"
+        if self.lora and self.state in _STATUS_OF_STATE:
             text += "; the LoRA that was published before is still there"
         if self.lora and self.publication and self.publication.rejected:
             text += f"; a newer one was not published: {self.publication.rejected.reason}"
@@ -178,6 +214,8 @@ def load_character(
         state=row["state"],
         member_count=row["member_count"],
         episode_count=row["episode_count"],
+        state_reason=": ".join(part for part in (row["other_id"], row["reason"]) if part),
+        name=row["name"],
         exemplars=[cutouts[name] for name in row["exemplars"] or [] if name in cutouts],
         events=list(events),
         failures=[failure for failure in failures if not failure.is_too_small],

@@ -135,7 +135,7 @@ def _add_characters(data: GalleryData, layout: Layout) -> None:
         own_failures = [failure for failure in data.failures if failure.partition == row["character_id"]]
         data.characters.append(load_character(row, layout, cutouts, own_events, own_failures))
     data.failures = [failure for failure in data.failures if not failure.is_too_small]
-    shown = characters.filter(pl.col("state") != "retired")
+    shown = characters.filter(~pl.col("state").is_in(["retired", "merged_into", "not_a_character"]))
     data.map_points = place_characters(shown)
 
 

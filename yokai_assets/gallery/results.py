@@ -66,6 +66,7 @@ class CharacterResult(_Result):
     """One character."""
 
     id: str
+    name: str | None = Field(description="What people call it.")
     status: Status
     reason: str = Field(description="The status in words; for skipped and failed ones why.")
     image_count: int = Field(description="Instances found.")
@@ -103,13 +104,21 @@ class PipelineResults(_Result):
     pending: int = Field(description="Characters on their way.")
     skipped: int = Field(description="Characters with too few images.")
     failed: int = Field(description="Characters stopped by a failure before publication.")
-    retired: int = Field(description="Characters that the newest clustering does not find any more.")
+    doubtful: int = Field(description="Groups in doubt: not trained unless accepted.")
+    dismissed: int = Field(description="Groups that are no characters.")
+    merged: int = Field(description="Characters that are part of another one now.")
+    retired: int = Field(description="Characters that are not found any more, or not wanted.")
     frames: FrameCounts
     stages: dict[str, StageResult]
     storage_bytes: dict[str, int] = Field(description="Bytes by kind of data.")
     characters: list[CharacterResult]
     failures: list[FailureResult]
     problems: list[str] = Field(description="Files that could not be read.")
+
+    @property
+    def gone(self) -> int:
+        """Characters of the registry that are nobody of their own any more."""
+        return self.dismissed + self.merged + self.retired
 
 
 def pipeline_results(data: GalleryData) -> PipelineResults:
@@ -121,6 +130,9 @@ def pipeline_results(data: GalleryData) -> PipelineResults:
         pending=len(data.with_status("waiting", "dataset", "trained", "evaluated")),
         skipped=len(data.with_status("too_small")),
         failed=len(data.with_status("failed")),
+        doubtful=len(data.with_status("doubtful")),
+        dismissed=len(data.with_status("dismissed")),
+        merged=len(data.with_status("merged")),
         retired=len(data.with_status("retired")),
         frames=_frame_counts(data.episodes),
         stages={
@@ -165,6 +177,7 @@ def _character(entry: CharacterEntry) -> CharacterResult:
     counts = entry.image_counts
     return CharacterResult(
         id=entry.character_id,
+        name=entry.name,
         status=entry.status,
         reason=entry.status_text,
         image_count=entry.member_count,

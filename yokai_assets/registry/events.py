@@ -3,14 +3,15 @@
 Telling only; ids and states are settled by `registry` before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from yokai_assets.registry.matching import Candidate, Matches
+from yokai_assets.registry.matching import Matches
 from yokai_assets.tables import EVENTS
 
 MERGE_MIN_SHARE = 0.5
@@ -51,83 +52,107 @@ class EventLog:
 
 
 def tell_what_happened(
-    log: EventLog,
-    ids: Sequence[str],
-    matches: Matches,
-    known_ids: Sequence[str],
-    characters: pl.DataFrame,
-    groups: Sequence[Candidate],
+    log: EventLog, before: "Book", now: "Book", origins: Mapping[str, str], notes: Mapping[str, str]
 ) -> None:
-    """Add the events of one update; a character whose number of members stays gets none.
+    """Add the events of one update; a character whose number of members and standing stay gets none.
 
     Args:
         log: Where to.
-        ids: Character of every group.
-        matches: Result of matching.
-        known_ids: Character of every row of the matches.
-        characters: `CHARACTERS` of the former version.
-        groups: The new groups.
+        before: Characters and members of the former version.
+        now: The same now.
+        origins: New character -> living one that held most of its known members.
+        notes: Character -> more to say of what its former members became.
     """
-    before = {row["character_id"]: row for row in characters.iter_rows(named=True)}
-    row_of = {known: row for row, known in enumerate(known_ids)}
-    for column, (character_id, group) in enumerate(zip(ids, groups, strict=True)):
-        count = len(group.members)
-        if character_id not in before:
-            _tell_birth(log, character_id, count, _split_from(column, matches, known_ids, ids, groups))
-        elif before[character_id]["state"] == "retired":
+    for character_id, row in now.rows.items():
+        former = before.rows.get(character_id)
+        count = row["member_count"]
+        if former is None:
+            _tell_birth(log, character_id, before, now, origins.get(character_id))
+            former = {"member_count": count, "name": None, "frozen_by": None, "state": row["state"]}
+        elif former["member_count"] == 0 and count:
             log.add("returned", character_id, count, f"found again with {count} members")
-        else:
-            _tell_size(log, character_id, before[character_id]["member_count"], count, matches, row_of, column)
-    for known in known_ids:
-        if known not in ids and before[known]["state"] != "retired":
-            _tell_loss(log, known, row_of[known], matches, ids)
+        elif former["member_count"] and not count:
+            kind = "merged" if row["state"] == "merged_into" else "retired"
+            note = notes.get(character_id) or row["reason"] or ""
+            log.add(kind, character_id, 0, note, row["other_id"])
+        elif former["member_count"] != count:
+            _tell_size(log, character_id, before, now)
+        _tell_standing(log, former, row)
 
 
-def _tell_birth(log: EventLog, character_id: str, count: int, origin: tuple[str, int, int] | None) -> None:
-    if origin is None:
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Characters and members of one version.
+
+    Attributes:
+        rows: Character -> its row of `CHARACTERS`.
+        members: Character -> its instances.
+    """
+
+    rows: Mapping[str, Mapping[str, Any]]
+    members: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, characters: pl.DataFrame, members: pl.DataFrame) -> "Book":
+        """Take both tables."""
+        held = members.group_by("character_id").agg("instance_id").iter_rows()
+        rows = {row["character_id"]: row for row in characters.iter_rows(named=True)}
+        return cls(rows, {character: frozenset(ids) for character, ids in held})
+
+    def held_by(self, character_id: str) -> frozenset[str]:
+        """Return the members of a character."""
+        return self.members.get(character_id, frozenset())
+
+
+def _tell_birth(log: EventLog, character_id: str, before: Book, now: Book, parent: str | None) -> None:
+    count = now.rows[character_id]["member_count"]
+    if parent is None or parent not in now.rows:
         log.add("born", character_id, count, f"a new group of {count} members")
         return
-    parent, held, parent_count = origin
+    held = len(before.held_by(parent) & now.held_by(character_id))
     log.add("born", character_id, count, f"split from {parent}, which held {held} of its members", parent)
-    log.add("split", parent, parent_count, f"{held} of its members became {character_id}", character_id)
+    left = now.rows[parent]["member_count"]
+    log.add("split", parent, left, f"{held} of its members became {character_id}", character_id)
 
 
-def _tell_size(
-    log: EventLog,
-    character_id: str,
-    old_count: int,
-    count: int,
-    matches: Matches,
-    row_of: dict[str, int],
-    column: int,
-) -> None:
-    kept = int(matches.overlap[row_of[character_id], column])
-    note = f"{old_count} to {count} members: {kept} kept, {count - kept} gained, {old_count - kept} lost"
-    if count > old_count:
-        log.add("grown", character_id, count, note)
-    elif count < old_count:
-        log.add("shrunk", character_id, count, note)
+def _tell_size(log: EventLog, character_id: str, before: Book, now: Book) -> None:
+    old, new = before.held_by(character_id), now.held_by(character_id)
+    kept = len(old & new)
+    note = f"{len(old)} to {len(new)} members: {kept} kept, {len(new) - kept} gained, {len(old) - kept} lost"
+    log.add("grown" if len(new) > len(old) else "shrunk", character_id, len(new), note)
 
 
-def _tell_loss(log: EventLog, character_id: str, row: int, matches: Matches, ids: Sequence[str]) -> None:
-    shared = int(matches.shared_of_known[row])
-    held = matches.overlap[row]
+def _tell_standing(log: EventLog, former: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    character_id, count = row["character_id"], row["member_count"]
+    if row["name"] != former["name"]:
+        log.add("named", character_id, count, row["name"] or "no name any more")
+    if (row["frozen_by"] is None) != (former["frozen_by"] is None):
+        is_frozen = row["frozen_by"] is not None
+        log.add(
+            "frozen" if is_frozen else "released", character_id, count, "its members stay" if is_frozen else "as found"
+        )
+    if row["state"] == former["state"] or not count:
+        return
+    if row["state"] == "not_a_character":
+        log.add("dismissed", character_id, count, row["reason"] or "")
+    elif row["state"] == "active" and former["state"] in ("provisional", "split_from", "not_a_character"):
+        log.add("confirmed", character_id, count, row["reason"] or "found again")
+
+
+def origin_of(column: int, matches: Matches, known_ids: Sequence[str], living: frozenset[str]) -> str | None:
+    """Return the living character that a new group came out of, if one held at least half of its known members."""
+    shared = int(matches.shared_of_group[column])
+    if shared == 0 or not known_ids:
+        return None
+    held = np.where([known in living for known in known_ids], matches.overlap[:, column], 0)
+    best = int(held.argmax())
+    return known_ids[best] if held[best] >= SPLIT_MIN_SHARE * shared else None
+
+
+def heir_of(row: int, matches: Matches, ids: Sequence[str]) -> tuple[str | None, str]:
+    """Return the character whose group has at least half of a lost one's remaining members, and what became of them."""
+    shared, held = int(matches.shared_of_known[row]), matches.overlap[row]
     best = int(held.argmax()) if held.size else -1
     if shared and best >= 0 and held[best] >= MERGE_MIN_SHARE * shared:
-        log.add("merged", character_id, 0, f"{held[best]} of its {shared} members are now in {ids[best]}", ids[best])
-        return
-    reason = "its members are noise or scattered now" if shared else "none of its members are there any more"
-    log.add("retired", character_id, 0, reason)
-
-
-def _split_from(
-    column: int, matches: Matches, known_ids: Sequence[str], ids: Sequence[str], groups: Sequence[Candidate]
-) -> tuple[str, int, int] | None:
-    """Return (living character, members it held, members it has now) that a new group came out of, if one did."""
-    shared = int(matches.shared_of_group[column])
-    living = np.array([known in ids for known in known_ids], dtype=bool)
-    held = np.where(living, matches.overlap[:, column], 0) if len(known_ids) else np.empty(0)
-    if shared == 0 or held.size == 0 or held.max() < SPLIT_MIN_SHARE * shared:
-        return None
-    parent = known_ids[int(held.argmax())]
-    return parent, int(held.max()), len(groups[list(ids).index(parent)].members)
+        return ids[best], f"{held[best]} of its {shared} members are now in {ids[best]}"
+    return None, "its members are noise or scattered now" if shared else "none of its members are there any more"

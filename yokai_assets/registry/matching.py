@@ -24,12 +24,14 @@ class Candidate:
         centroid: Unit vector float32 [D].
         model_fingerprint: Model of the centroid.
         is_retired: Whether it is a retired character.
+        is_frozen: Its members are held by decision: what only looks like it is somebody else.
     """
 
     members: frozenset[str]
     centroid: np.ndarray
     model_fingerprint: str
     is_retired: bool = False
+    is_frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _centroid_scores(known: Sequence[Candidate], groups: Sequence[Candidate], se
     cosines = np.full((len(known), len(groups)), -2.0)
     for row, candidate in enumerate(known):
         for column, group in enumerate(groups):
-            if candidate.model_fingerprint == group.model_fingerprint:
+            if candidate.model_fingerprint == group.model_fingerprint and not candidate.is_frozen:
                 cosines[row, column] = float(candidate.centroid @ group.centroid)
     if cosines.size == 0:
         return cosines

@@ -1,23 +1,29 @@
-"""Versions of the registry on disk: each whole in its own folder, one pointer that names the newest.
+"""Versions of the registry on disk, each whole in its own folder, one pointer that names the newest; and decisions.
 
-A crash at any instant leaves the pointer on a whole version. One process writes at a time (the asset is
-unpartitioned); any number may read.
+A crash at any instant leaves the pointer on a whole version. One process writes versions at a time (the asset is
+unpartitioned); any number may read. A decision is a file that is never changed.
 """
 
+import getpass
+import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+from pydantic import ValidationError
 from upath import UPath
 
-from yokai_assets.registry.registry import Registry, RegistryError
-from yokai_assets.storage.files import is_local, write_text
+from yokai_assets.registry.decisions import Decision, DecisionLog, What
+from yokai_assets.registry.groups import RegistryError
+from yokai_assets.registry.registry import Registry
+from yokai_assets.storage.files import is_local, temporary_beside, write_text
 from yokai_assets.storage.parquet import read_table, write_table
-from yokai_assets.tables import CHARACTERS, EVENTS, MEMBERS, TableError, TableSpec
+from yokai_assets.tables import CHARACTERS, DECISIONS, EVENTS, MEMBERS, TableError, TableSpec
 
 CURRENT = "CURRENT"
 KEPT_VERSIONS = 10
-_TABLES: tuple[TableSpec, ...] = (CHARACTERS, MEMBERS, EVENTS)
+_TABLES: tuple[TableSpec, ...] = (CHARACTERS, MEMBERS, EVENTS, DECISIONS)
 
 
 class RegistryStore:
@@ -69,7 +75,8 @@ class RegistryStore:
         version = self._current_version()
         if version is None:
             return {spec.name: {} for spec in _TABLES}
-        return {spec.name: {"": self._folder_of(version) / f"{spec.name}.parquet"} for spec in _TABLES}
+        files = {spec.name: self._folder_of(version) / f"{spec.name}.parquet" for spec in _TABLES}
+        return {name: {"": file} if file.exists() else {} for name, file in files.items()}
 
     def _folder_of(self, version: int) -> UPath:
         return self.folder / f"v{version:06d}"
@@ -93,8 +100,10 @@ class RegistryStore:
         tables: dict[str, pl.DataFrame] = {}
         for spec in _TABLES:
             file = self._folder_of(version) / f"{spec.name}.parquet"
+            if spec is DECISIONS and not file.exists():
+                continue  # versions from before there were decisions
             try:
-                tables[spec.name] = read_table(spec, file)
+                tables[spec.name] = read_table(spec, file, is_completed=True)
             except (FileNotFoundError, TableError) as error:
                 raise RegistryError(
                     f"{file}: version {version} of the registry cannot be read ({error}). {self._way_back()}"
@@ -114,3 +123,74 @@ class RegistryStore:
                 shutil.rmtree(str(folder), ignore_errors=True)
             else:
                 folder.rmdir(recursive=True)
+
+
+class DecisionStore:
+    """Decisions of one series: `000001.json`, `000002.json`, ... in a folder of the registry."""
+
+    def __init__(self, registry_folder: UPath | Path) -> None:
+        self.folder = UPath(registry_folder) / "decisions"
+
+    def load(self) -> DecisionLog:
+        """Return all decisions, oldest first.
+
+        Raises:
+            RegistryError: A file is damaged; the message names it.
+        """
+        return DecisionLog(tuple(self._read(file) for file in self._files()))
+
+    def add(self, what: What, by: str | None = None) -> Decision:
+        """Write one decision down; it is on disk when this returns.
+
+        Two who decide at the same moment get different numbers: a name that is taken is never written over.
+        """
+        while True:
+            files = self._files()
+            number = int(files[-1].stem) + 1 if files else 1
+            decision = Decision(decision_id=number, at=datetime.now(UTC), by=by or _user(), what=what)
+            try:
+                self._write(self.folder / f"{number:06d}.json", decision.model_dump_json(indent=2) + "\n")
+                return decision
+            except FileExistsError:
+                continue
+
+    def _files(self) -> list[UPath]:
+        if not self.folder.exists():
+            return []
+        found = (file for file in self.folder.iterdir() if file.suffix == ".json" and file.stem.isdigit())
+        return sorted(found, key=lambda file: int(file.stem))
+
+    def _read(self, file: UPath) -> Decision:
+        try:
+            return Decision.model_validate_json(file.read_bytes())
+        except (ValidationError, OSError) as error:
+            raise RegistryError(
+                f"{file}: cannot be read as a decision ({' '.join(str(error).split())[:200]}). Mend it, or take it out "
+                "of the folder if it is not to hold."
+            ) from error
+
+    @staticmethod
+    def _write(file: UPath, text: str) -> None:
+        if not is_local(file):
+            if file.exists():
+                raise FileExistsError(str(file))
+            write_text(file, text)
+            return
+        target = Path(str(file))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(target)
+        try:
+            with temporary.open("w", encoding="utf-8") as written:
+                written.write(text)
+                written.flush()
+                os.fsync(written.fileno())
+            os.link(temporary, target)  # fails where the name is taken, unlike a rename
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may have no such user
+        return "somebody"

@@ -27,8 +27,13 @@ def write_table(spec: TableSpec, frame: pl.DataFrame, path: UPath) -> pl.DataFra
     return frame
 
 
-def read_table(spec: TableSpec, path: UPath) -> pl.DataFrame:
+def read_table(spec: TableSpec, path: UPath, *, is_completed: bool = False) -> pl.DataFrame:
     """Read one table file.
+
+    Args:
+        spec: The table.
+        path: Its file.
+        is_completed: Nullable columns that an older version did not write are null.
 
     Raises:
         FileNotFoundError: There is none; the message says which asset makes it.
@@ -38,7 +43,7 @@ def read_table(spec: TableSpec, path: UPath) -> pl.DataFrame:
         raise FileNotFoundError(f"{path}: no table `{spec.name}` here yet. Materialize the asset that writes it first.")
     try:
         frame = pl.read_parquet(str(path) if is_local(path) else path.read_bytes())
-        return spec.conform(frame)
+        return spec.conform(spec.completed(frame) if is_completed else frame)
     except (pl.exceptions.PolarsError, TableError, OSError) as error:
         raise TableError(
             f"{path}: cannot be read as table `{spec.name}` ({error}). Materialize its partition again."

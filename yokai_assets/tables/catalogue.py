@@ -147,13 +147,23 @@ CHARACTERS = TableSpec(
     description="One row per character ever found (asset `character_registry`).",
     columns=(
         _CHARACTER,
-        Column("state", pl.String, "`active`, `too_small` or `retired`."),
+        Column("name", pl.String, "What people call it, by decision.", is_nullable=True),
+        Column(
+            "state",
+            pl.String,
+            "`active`, `too_small`, `provisional`, `split_from`, `merged_into`, `not_a_character` or `retired`.",
+        ),
+        Column("other_id", pl.String, "Character that it is part of, or came out of.", is_nullable=True),
+        Column("reason", pl.String, "Why it is not `active`, or who said that it is.", is_nullable=True),
         Column("member_count", pl.Int32, "Instances that belong to it now."),
         Column("episode_count", pl.Int32, "Episodes it is seen in."),
         Column("first_version", pl.Int32, "Registry version it was born in."),
         Column("last_version", pl.Int32, "Last registry version it was found in."),
+        Column("found_in", pl.String, "Clustering it was found in last (fingerprint).", is_nullable=True),
+        Column("split_by", pl.Int32, "Decision that made it out of another one.", is_nullable=True),
+        Column("frozen_by", pl.Int32, "Decision that holds its members.", is_nullable=True),
         Column("exemplars", pl.List(pl.String), "instance_ids nearest to the centroid, most typical first."),
-        Column("centroid", VECTOR, "Unit mean of its vectors."),
+        Column("centroid", VECTOR, "Unit mean of the vectors that it was found by."),
         Column("model_fingerprint", pl.String, "Model of the centroid."),
     ),
     key=("character_id",),
@@ -164,10 +174,11 @@ MEMBERS = TableSpec(
     description="One row per instance that belongs to a character (asset `character_members`).",
     columns=(
         _CHARACTER,
+        Column("found_as", pl.String, "Character that it was found as, before decisions.", is_nullable=True),
         _INSTANCE_ID,
         _EPISODE,
         Column("probability", pl.Float32, "Strength of membership (0-1)."),
-        Column("centroid_cosine", pl.Float32, "Cosine to the character's centroid."),
+        Column("centroid_cosine", pl.Float32, "Cosine to the mean of the character's members."),
     ),
     key=("instance_id",),
 )
@@ -180,12 +191,35 @@ EVENTS = TableSpec(
         Column("registry_version", pl.Int32, "Registry version it happened in."),
         Column("at", pl.Datetime("us", "UTC"), "When."),
         _CHARACTER,
-        Column("kind", pl.String, "`born`, `grown`, `shrunk`, `merged`, `split`, `retired` or `returned`."),
+        Column(
+            "kind",
+            pl.String,
+            "`born`, `grown`, `shrunk`, `merged`, `split`, `retired`, `returned`, `named`, `frozen`, `released`, "
+            "`dismissed` or `confirmed`.",
+        ),
         Column("other_id", pl.String, "The other character of a merge or split.", is_nullable=True),
         Column("member_count", pl.Int32, "Members after the event."),
         Column("note", pl.String, "In words."),
     ),
     key=("event_id",),
+)
+
+DECISIONS = TableSpec(
+    name="decisions",
+    description="One row per decision that a person made (`yokai characters`); only ever appended to.",
+    columns=(
+        Column("decision_id", pl.Int32, "Running number, from 1."),
+        Column("at", pl.Datetime("us", "UTC"), "When."),
+        Column("by", pl.String, "Who."),
+        Column(
+            "kind", pl.String, "`name`, `merge`, `split`, `exclude`, `dismiss`, `accept`, `freeze`, `retire`, `undo`."
+        ),
+        Column("character_id", pl.String, "Character that it is about.", is_nullable=True),
+        Column("meaning", pl.String, "In words."),
+        Column("status", pl.String, "`holds`, `undone`, or `lapsed`: it does not apply any more."),
+        Column("reason", pl.String, "Why it lapsed.", is_nullable=True),
+    ),
+    key=("decision_id",),
 )
 
 CAPTIONS = TableSpec(
@@ -260,6 +294,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     CHARACTERS,
     MEMBERS,
     EVENTS,
+    DECISIONS,
     CAPTIONS,
     DATASET,
     EVALUATIONS,

@@ -71,6 +71,11 @@ class TableSpec:
             raise TableError(f"table {self.name}: rows repeat the key {self.key}")
         return frame
 
+    def completed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return rows of an older schema with the nullable columns that have come since, all null."""
+        absent = [c for c in self.columns if c.is_nullable and c.name not in frame.columns]
+        return frame.with_columns(pl.lit(None, c.dtype).alias(c.name) for c in absent)
+
     @staticmethod
     def _cast(column: Column, found: pl.DataType) -> pl.Expr:
         if column.dtype == VECTOR and isinstance(found, pl.Array):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from yokai_assets.analysis.diversity import balanced_sample, even_quotas, farthest_first
+from yokai_assets.analysis.diversity import balanced_sample, even_quotas, farthest_first, medoids
 from yokai_assets_tests.small_series import unit
 
 
@@ -62,3 +62,17 @@ def test_balanced_sample_draws_evenly_and_without_repetition() -> None:
     assert len(set(many.tolist())) == 64
     assert (many > 107).sum() > 16
     assert balanced_sample(np.array([], int), 5, np.random.default_rng(0)).tolist() == []
+
+
+def test_medoids_stand_for_groups() -> None:
+    """Protects: a montage shows every look of a character, the usual one first, and no freak in place of a look."""
+    rng = np.random.default_rng(1)
+    looks = np.eye(3, 16)[np.repeat([0, 1, 2], [30, 12, 5])]
+    vectors = unit(looks + 0.08 * rng.normal(size=(47, 16)))
+    found = medoids(vectors, 3)
+    assert [np.digitize(place, [30, 42]) for place in found] == [0, 1, 2]
+    for place, (first, last) in zip(found, ((0, 30), (30, 42), (42, 47)), strict=True):
+        own = vectors[first:last]
+        assert place - first == int((own @ own.T).sum(axis=1).argmax())
+    assert medoids(vectors[:2], 5) in ([0, 1], [1, 0]) and medoids(vectors[:0], 3) == []
+    assert len(medoids(np.ones((4, 8)) / np.sqrt(8), 3)) == 3

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from yokai_assets.registry import RegistryError, changed_share, member_fingerprint, update_registry
-from yokai_assets.registry.registry import exemplars_of
+from yokai_assets.registry.groups import exemplars_of
 from yokai_assets.settings.model import RegistrySettings
 from yokai_assets_tests.registry.series import AT, clustering, ids, members_of, news, states, update
 
@@ -81,10 +81,10 @@ def test_a_retired_character_returns_under_its_id() -> None:
 
 
 def test_merging_keeps_the_larger_character_and_names_the_other() -> None:
-    """Two characters found to be one: one id goes on, the other retires into it."""
+    """Two characters found to be one: one id goes on, the other is part of it."""
     before = update(None, [(0, A), (0, B)])
     merged = update(before, [(0, A + B)])
-    assert states(merged) == {"cluster_000": "active", "cluster_001": "retired"}
+    assert states(merged) == {"cluster_000": "active", "cluster_001": "merged_into"}
     assert news(merged) == [("grown", "cluster_000", None), ("merged", "cluster_001", "cluster_000")]
 
 

@@ -106,7 +106,7 @@ def test_without_a_version_it_is_said_what_makes_one(store: RegistryStore) -> No
     """A check that runs before the asset says so."""
     with pytest.raises(RegistryError, match="character_registry"):
         store.load_last_two()
-    assert store.table_files() == {"characters": {}, "members": {}, "events": {}}
+    assert store.table_files() == {"characters": {}, "members": {}, "events": {}, "decisions": {}}
 
 
 def test_the_registry_is_published(store: RegistryStore, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_registry_is_published(store: RegistryStore, tmp_path: Path) -> None
     first = update(None, [(0, A), (1, B)])
     store.save(first)
     database = UPath(tmp_path / "yokai.duckdb")
-    assert set(publish(database, store.table_files()).changed) == {"characters", "members", "events"}
+    assert set(publish(database, store.table_files()).changed) == {"characters", "members", "events", "decisions"}
     store.save(update(first, [(0, A)], noise=B))
-    assert set(publish(database, store.table_files()).changed) == {"characters", "members", "events"}
+    assert set(publish(database, store.table_files()).changed) == {"characters", "members", "events", "decisions"}
     assert publish(database, store.table_files()).changed == ()

@@ -8,11 +8,12 @@ from yokai_assets.analysis import load_vocabulary, profile_character, read_profi
 from yokai_assets.analysis.writing import profile_markdown
 from yokai_assets.captioning import caption_members
 from yokai_assets.datasets import build_dataset
-from yokai_assets.defs.characters.inputs import frames_of, instances_of, load_registry, rows_of, with_pixels
+from yokai_assets.defs.characters.inputs import frames_of, load_registry, rows_of, with_pixels
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
+from yokai_assets.previews.characters import character_montage
 from yokai_assets.previews.stages import files_sheet
 from yokai_assets.registry import Registry, member_fingerprint
 from yokai_assets.storage.files import folder_bytes, sha256_of_parts
@@ -27,17 +28,15 @@ def character_members(context: dg.AssetExecutionContext, settings: SettingsResou
     """
     chosen, layout = settings.load(), settings.layout
     registry = load_registry(layout)
-    members = registry.members.filter(pl.col("character_id") == context.partition_key).sort("instance_id")
+    members = registry.members_of(context.partition_key)
     if members.is_empty():
         raise dg.Failure(_why_no_members(registry, context.partition_key), allow_retries=False)
-    typical = members.sort("centroid_cosine", descending=True).head(24)
-    cutouts = typical.join(instances_of(typical, layout), on="instance_id", maintain_order="left")["cutout"]
-    sheet = files_sheet(layout, cutouts.to_list())
+    montage = character_montage(context.partition_key, registry, layout)
     metadata = {
         "member_count": members.height,
         "episode_count": members["episode"].n_unique(),
         "registry_version": registry.version,
-        **({"contact_sheet": picture(sheet, context.partition_key)} if sheet else {}),
+        **({"contact_sheet": picture(montage, context.partition_key)} if montage else {}),
     }
     version = member_fingerprint(with_pixels(members, layout))
     return made("character_members", chosen, value=members, version=version, metadata=metadata)
@@ -47,9 +46,10 @@ def _why_no_members(registry: Registry, character: str) -> str:
     known = registry.characters.filter(pl.col("character_id") == character)
     if known.is_empty():
         return f"{character}: the registry knows no such character. Its characters are in `character_registry`."
+    state, other, reason = known.select("state", "other_id", "reason").row(0)
     return (
-        f"{character} is {known['state'][0]}: the newest clustering does not find it, so it has no members. What was "
-        "made for it before is still there. It comes back under the same id if a later clustering finds it again."
+        f"{character} is {state}{f' {other}' if other else ''} ({reason}), so it has no members. What was made for it "
+        "before is still there. It comes back under the same id if a later clustering or decision gives it members."
     )
 
 
@@ -63,7 +63,7 @@ def character_profile(
     rows = rows_of(character_members, layout, model.fingerprint)
     with timed() as watch:
         profile = profile_character(
-            context.partition_key, load_registry(layout).members, rows.instances, rows.embeddings, layout, model,
+            context.partition_key, load_registry(layout).people, rows.instances, rows.embeddings, layout, model,
             load_vocabulary(chosen.analysis.vocabulary), chosen.analysis, chosen.seed,
         )  # fmt: skip
     folder = write_profile(profile, layout)

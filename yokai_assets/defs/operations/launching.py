@@ -14,6 +14,7 @@ import dagster as dg
 import psutil
 from upath import UPath
 
+from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.operations.planning import Planner, Work
 from yokai_assets.defs.partitions import CHARACTERS, EPISODES, register
 from yokai_assets.defs.policies import POLICIES
@@ -94,6 +95,15 @@ class Road:
         register(self._instance, CHARACTERS, characters)
         self._run_all("characters", lambda: self._planner.characters(characters), report)
         self._run_all("report", self._planner.report, report)
+        return report
+
+    def apply_decisions(self) -> RoadReport:
+        """Make the registry anew from the clustering that is there, so that decisions show without a whole pass."""
+        report = RoadReport()
+        release_dead_runs(self._instance)
+        work = Work(jobs.SERIES_JOB, None, ("character_registry",), {"character_registry": "decisions"})
+        self._run_all(jobs.SERIES_JOB, lambda: iter([work]), report)
+        register(self._instance, CHARACTERS, self.trainable_characters())
         return report
 
     def _drive_episodes(self, total_episodes: int | None, report: RoadReport) -> None:

@@ -16,7 +16,7 @@ from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
 from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
-from yokai_assets.defs.series.assets import frames_fingerprint, index_fingerprint
+from yokai_assets.defs.series.assets import decisions_fingerprint, frames_fingerprint, index_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
 from yokai_assets.settings import Settings
@@ -97,6 +97,7 @@ class Planner:
         sources = {
             "repeated_frames": frames_fingerprint(self._layout),
             "embedding_index": index_fingerprint(self._layout),
+            "character_registry": decisions_fingerprint(self._layout),
         }
         yield from self._work(jobs.SERIES_JOB, None, sources)
 

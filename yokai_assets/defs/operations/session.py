@@ -16,7 +16,9 @@ from platformdirs import user_data_path
 
 from yokai_assets.definitions import build_definitions
 from yokai_assets.defs.operations.launching import Observer, Road
+from yokai_assets.defs.operations.planning import DATA_VERSION_TAG
 from yokai_assets.defs.resources import ProgressListener, SettingsResource, progress_heard_by
+from yokai_assets.registry import Decision
 from yokai_assets.settings import Settings
 from yokai_assets.storage.files import is_local, sha256_of_parts
 from yokai_assets.storage.layout import Layout
@@ -42,6 +44,20 @@ def workspace_file() -> Path:
 
 
 @contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Yield the instance of the settings' data root."""
+    home = instance_home(settings)
+    previous = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(home)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        if previous is None:
+            del os.environ["DAGSTER_HOME"]
+
+
+@contextmanager
 def open_road(
     source: SettingsResource, *, observer: Observer | None = None, listener: ProgressListener | None = None
 ) -> Iterator[Road]:
@@ -53,16 +69,21 @@ def open_road(
         listener: Hears of the progress of steps.
     """
     settings = source.load()
-    home = instance_home(settings)
     definitions = build_definitions({"settings": source})
-    previous = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = str(home)
-    try:
-        with dg.DagsterInstance.get() as instance, progress_heard_by(listener):
-            yield Road(definitions, instance, settings, observer)
-    finally:
-        if previous is None:
-            del os.environ["DAGSTER_HOME"]
+    with open_instance(settings) as instance, progress_heard_by(listener):
+        yield Road(definitions, instance, settings, observer)
+
+
+def announce(decision: Decision, fingerprint: str, settings: Settings) -> None:
+    """Tell Dagster of a decision: an event of the asset `character_decisions`, with the version of what holds now."""
+    event = dg.AssetMaterialization(
+        "character_decisions",
+        description=decision.in_words(),
+        metadata={"decision_id": decision.decision_id, "by": decision.by, "kind": decision.what.kind},
+        tags={DATA_VERSION_TAG: fingerprint},
+    )
+    with open_instance(settings) as instance:
+        instance.report_runless_asset_event(event)
 
 
 def _shipped_file(name: str) -> Path:

@@ -13,7 +13,9 @@ from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.frames.repeats import FRAME_COLUMNS, find_repeats, repeated_pictures
 from yokai_assets.previews.stages import groups_sheet, repeats_sheet
-from yokai_assets.registry import RegistryStore, update_registry
+from yokai_assets.registry import DecisionStore, RegistryStore, update_registry
+from yokai_assets.registry.deciding import boxes_of
+from yokai_assets.registry.states import STATE_MEANINGS
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, read_columns, table_files
@@ -22,6 +24,8 @@ from yokai_assets.tables import FRAMES, INSTANCES
 
 INDEXED = {"frames": "frames", "instances": "character_layers", "embeddings": "embeddings"}
 """Database table -> asset whose partitions fill it."""
+
+CHARACTER_COLUMNS = ("character_id", "name", "state", "other_id", "reason", "member_count", "episode_count")
 
 QUALITY_NUMBERS = ("instance_count", "noise_share", "silhouette", "cluster_count", "rare_count", "smallest", "largest")
 
@@ -39,6 +43,11 @@ def index_fingerprint(layout: Layout) -> str:
 def frames_fingerprint(layout: Layout) -> str:
     """Return a hash of which tables of frames there are now."""
     return files_fingerprint({"frames": table_files(layout.tables / "frames")})
+
+
+def decisions_fingerprint(layout: Layout) -> str:
+    """Return a hash of the decisions that hold now."""
+    return DecisionStore(layout.registry).load().fingerprint
 
 
 @dg.asset(deps=[dg.AssetDep("frames", partition_mapping=dg.AllPartitionMapping())])
@@ -141,20 +150,29 @@ def clusters(settings: SettingsResource) -> dg.MaterializeResult:
     return made("clusters", chosen, value=table, metadata=metadata, is_partitioned=False)
 
 
-@dg.asset
+character_decisions = dg.AssetSpec(
+    "character_decisions",
+    description="What people decided with `yokai characters`: names, merges, splits, exclusions, what is no character. "
+    "Each decision is an event of it.",
+)
+
+
+@dg.asset(deps=[character_decisions])
 def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg.MaterializeResult:
     """The characters of the series, with ids that never move.
 
-    Each clustering is matched to the known characters (shared members first, centroids second); what happened to
-    each - born, grown, merged, split, retired - is an event. Groups too small to train are kept as `too_small`.
+    Each clustering is matched to the known characters (shared members first, centroids second), then decisions are
+    applied; what happened to each - born, grown, merged, split, named, ... - is an event. Only `active` ones are
+    trained; the state of the others says why not.
     """
     chosen, layout = settings.load(), settings.layout
-    store = RegistryStore(layout.registry)
+    store, decisions = RegistryStore(layout.registry), DecisionStore(layout.registry).load()
     previous = store.load()
     with timed() as watch:
         registry = update_registry(
             previous, clusters, read_vectors(layout.database).as_embeddings(), chosen.registry,
-            chosen.clustering.min_cluster_size, datetime.now(UTC),
+            chosen.clustering.min_cluster_size, datetime.now(UTC), decisions=decisions,
+            boxes=boxes_of([reference.instance_id for reference in decisions.referenced()], layout),
         )  # fmt: skip
         store.save(registry)
     states = dict(registry.characters.group_by("state").len().iter_rows())
@@ -162,15 +180,19 @@ def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg
     sheet = groups_sheet(groups, layout)
     metadata = {
         "registry_version": registry.version,
-        **{f"{state}_count": states.get(state, 0) for state in ("active", "too_small", "retired")},
+        **{f"{state}_count": states.get(state, 0) for state in STATE_MEANINGS},
         "member_count": registry.members.height,
-        "characters": records(registry.characters.select("character_id", "state", "member_count", "episode_count")),
+        "characters": records(registry.characters.select(CHARACTER_COLUMNS)),
         "has_changed": registry is not previous,
         "newest_events": records(registry.new_events.select("character_id", "kind", "other_id", "note")),
+        "decisions": records(registry.decisions.select("decision_id", "meaning", "status", "reason").reverse()),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, "one row per character, most typical first")} if sheet else {}),
     }
-    return made("character_registry", chosen, version=registry.content_hash, metadata=metadata, is_partitioned=False)
+    return made(
+        "character_registry", chosen, version=registry.content_hash, metadata=metadata,
+        tags={SOURCE_TAG: decisions.fingerprint}, is_partitioned=False,
+    )  # fmt: skip
 
 
 def _cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, list[str]]:
@@ -185,3 +207,4 @@ def _cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, li
 
 
 ASSETS = [repeated_frames, embedding_index, clusters, character_registry]
+SOURCES = [character_decisions]

@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from yokai_assets.clustering import assess_clustering
+from yokai_assets.defs.characters.inputs import load_registry
 from yokai_assets.defs.checking import judged
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.series import assets
@@ -64,4 +65,21 @@ def characters_stay_themselves(settings: SettingsResource) -> dg.AssetCheckResul
     )
 
 
-CHECKS = [clusters_are_usable, clusters_are_apart, characters_stay_themselves]
+@dg.asset_check(asset=assets.character_registry)
+def decisions_hold(settings: SettingsResource) -> dg.AssetCheckResult:
+    """Every decision that a person made still applies to what the clustering finds."""
+    registry = load_registry(settings.layout)
+    lapsed = registry.decisions.filter(pl.col("status") == "lapsed").select("decision_id", "meaning", "reason")
+    return judged(
+        lapsed.is_empty(),
+        expected="every decision in force applies",
+        actual=f"{lapsed.height} of {registry.decisions.height} decisions do not apply any more",
+        remedy="Look at the characters that they speak of (`yokai characters show`) and decide anew; "
+        "`yokai characters undo` takes a lapsed one off the list.",
+        severity=dg.AssetCheckSeverity.WARN,
+        sample=lapsed,
+        lapsed_count=lapsed.height,
+    )
+
+
+CHECKS = [clusters_are_usable, clusters_are_apart, characters_stay_themselves, decisions_hold]

@@ -1,0 +1,181 @@
+"""A person sees who was found and decides; what was decided shows, holds, and can be taken back."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from yokai_assets.cli.main import main
+from yokai_assets.defs.operations.session import open_instance, open_road
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.registry import Registry, RegistryStore
+from yokai_assets.settings import load_settings
+from yokai_assets.storage.layout import Layout
+from yokai_assets_tests.cli.test_importing import write_tree
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("characters")
+    config = folder / "yokai.toml"
+    config.write_text(
+        f'profile = "demo"\nseries = "s"\nframes_source = "{folder}"\ndata_root = "{folder / "data"}"\n'
+        'device = "cpu"\n[clustering]\nmin_cluster_size = 6\n',
+        encoding="utf-8",
+    )
+    write_tree(folder / "tree", 8)
+    assert CliRunner().invoke(main, ["import-clusters", str(folder / "tree"), "--config", str(config)]).exit_code == 0
+    return config
+
+
+@pytest.fixture
+def config(imported: Path, tmp_path: Path) -> Path:
+    """A copy of a series with two characters of twelve and eight images."""
+    import shutil
+
+    shutil.copytree(imported.parent / "data", tmp_path / "data")
+    text = imported.read_text(encoding="utf-8").replace(str(imported.parent / "data"), str(tmp_path / "data"))
+    (tmp_path / "yokai.toml").write_text(text, encoding="utf-8")
+    return tmp_path / "yokai.toml"
+
+
+def call(config: Path, *arguments: object) -> Result:
+    command = ["characters", *(str(argument) for argument in arguments), "--config", str(config)]
+    return CliRunner().invoke(main, command)
+
+
+def told(config: Path, *arguments: object) -> str:
+    result = call(config, *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def registry_of(config: Path) -> Registry:
+    registry = RegistryStore(Layout.of(load_settings(config)).registry).load()
+    assert registry is not None
+    return registry
+
+
+def states(config: Path) -> dict[str, tuple[str, int]]:
+    rows = registry_of(config).characters.select("character_id", "state", "member_count").iter_rows()
+    return {character: (state, count) for character, state, count in rows}
+
+
+def test_decisions_show_hold_and_are_taken_back(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Protects: the whole way of a decision: written, waiting, applied, listed, undone."""
+    told(config, "name", "cluster_000", "Aka Oni")
+    assert "cluster_001 merged into cluster_000" in told(config, "merge", "aka oni", "cluster_001")
+    listed = told(config, "list")
+    assert "Aka Oni" in listed and "2 decisions wait" in listed
+    told(config, "apply")
+    applied = capfd.readouterr().out  # a run writes to the terminal itself
+    assert "cluster_001 merged" in applied and "cluster_000 grown" in applied
+    assert states(config) == {"cluster_000": ("active", 20), "cluster_001": ("merged_into", 0)}
+    told(config, "apply")
+    assert "Nothing changes" in capfd.readouterr().out
+    assert "undone" in told(config, "undo", 2)
+    told(config, "apply")
+    assert states(config) == {"cluster_000": ("active", 12), "cluster_001": ("active", 8)}
+    shown = told(config, "decisions")
+    assert "undone" in shown and "holds" in shown
+
+
+def test_only_what_a_decision_touches_is_made_anew(config: Path) -> None:
+    """Protects: a name retrains nobody; an exclusion retrains one character. And Dagster hears of both."""
+    told(config, "apply")
+    members = registry_of(config).members_of("cluster_000")["instance_id"]
+    with open_road(SettingsResource.of(config)) as road:
+        before = {work.partition: work for work in road.plan() if work.job == "characters"}
+        assert set(before) == {"cluster_000", "cluster_001"}
+        for partition in before:
+            run = road._definitions.resolve_job_def("characters").execute_in_process(
+                instance=road._instance,
+                partition_key=partition,
+                asset_selection=[dg.AssetKey("character_members")],
+            )
+            assert run.success
+    told(config, "name", "cluster_000", "Aka")
+    told(config, "exclude", "Aka", members[0])
+    told(config, "apply")
+    with open_road(SettingsResource.of(config)) as road:
+        stale = [w.partition for w in road.plan() if w.job == "characters" and "character_members" in w.assets]
+        assert stale == ["cluster_000"]
+    with open_instance(load_settings(config)) as instance:
+        events = instance.fetch_materializations(dg.AssetKey("character_decisions"), limit=10).records
+        said = [record.asset_materialization.description for record in events if record.asset_materialization]
+    assert said == ["1 instances are not cluster_000", "cluster_000 is called 'Aka'"]
+
+
+def test_a_montage_and_parts_are_drawn(config: Path, tmp_path: Path) -> None:
+    """Protects: people decide by looking."""
+    shown = told(config, "show", "cluster_000", "--count", 2, "--sheet", tmp_path / "m.png")
+    assert "most typical" in shown and "most doubtful" in shown and "born" in shown
+    with Image.open(tmp_path / "m.png") as montage:
+        assert montage.width > 400
+    asked = CliRunner().invoke(
+        main,
+        ["characters", "split", "cluster_000", "--into", "2", "--sheet", str(tmp_path / "p.png"),
+         "--config", str(config)], input="n\n",
+    )  # fmt: skip
+    assert asked.exit_code == 1 and (tmp_path / "p.png").exists()
+    assert "Nothing is decided" in told(config, "decisions")
+    told(config, "split", "cluster_000", "--into", 2, "--yes")
+    told(config, "apply")
+    assert sum(count for _, count in states(config).values()) == 20 and len(states(config)) == 3
+
+
+def test_a_file_says_the_same(config: Path, tmp_path: Path) -> None:
+    """Protects: export, edit, import; once more changes nothing; what is taken out is undone."""
+    file = tmp_path / "c.yaml"
+    told(config, "export", file)
+    said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert said == {"characters": {"cluster_000": {}, "cluster_001": {}}}
+    images = registry_of(config).members_of("cluster_000")["instance_id"].to_list()
+    said["characters"] = {
+        "cluster_000": {"name": "Aka", "is_frozen": True, "excluded": images[:2]},
+        "cluster_001": {"judgement": "dismiss"},
+    }
+    file.write_text(yaml.safe_dump(said), encoding="utf-8")
+    told(config, "import", file)
+    told(config, "apply")
+    assert states(config) == {"cluster_000": ("active", 10), "cluster_001": ("not_a_character", 8)}
+    assert "all of it holds already" in told(config, "import", file)
+    told(config, "export", tmp_path / "again.yaml")
+    assert yaml.safe_load((tmp_path / "again.yaml").read_text(encoding="utf-8")) == said
+    said["characters"] = {"cluster_000": {"name": "Aka", "excluded": images[:1]}, "cluster_001": {}}
+    file.write_text(yaml.safe_dump(said), encoding="utf-8")
+    told(config, "import", file)
+    told(config, "apply")
+    assert states(config) == {"cluster_000": ("active", 11), "cluster_001": ("active", 8)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("merge", "cluster_000", "cluster_009"), "no such character"),
+        (("merge", "cluster_000", "cluster_000"), "into itself"),
+        (("exclude", "cluster_000", "imported/000000/7"), "not an image of cluster_000"),
+        (("accept", "cluster_000"), "active already"),
+        (("undo",), "no decision to take back"),
+        (("undo", 4), "no decision 4"),
+        (("name", "cluster_000", "cluster_001"), "is an id"),
+        (("split", "cluster_000"), "Name the images"),
+        (("split", "cluster_001", "--into", 20, "--yes"), "8 images cannot be 20 parts"),
+    ],
+)
+def test_nonsense_is_refused_and_leaves_nothing(config: Path, arguments: tuple[object, ...], message: str) -> None:
+    """Protects: the message says what is wrong, and no decision is written."""
+    result = call(config, *arguments)
+    assert result.exit_code != 0 and message in result.output
+    assert "Nothing is decided" in told(config, "decisions")
+
+
+def test_before_anybody_is_found(tmp_path: Path) -> None:
+    """Protects: a series that was not run yet says so."""
+    config = tmp_path / "yokai.toml"
+    config.write_text(f'profile = "demo"\nseries = "s"\ndata_root = "{tmp_path / "d"}"\n', encoding="utf-8")
+    result = call(config, "list")
+    assert result.exit_code != 0 and "nobody has been found yet" in result.output
