@@ -3,6 +3,7 @@
 SELECT
     embeddings.instance_id,
     instances.frame_id,
+    instances.episode || '/' || instances.shot AS shot,
     embeddings.episode,
     embeddings.cutout_sha256,
     embeddings.model_fingerprint

@@ -49,8 +49,8 @@ def medoids(vectors: NDArray[np.floating], count: int) -> list[int]:
     for _ in range(50):
         owner = cosines[:, chosen].argmax(axis=1)
         groups = [np.flatnonzero(owner == number) for number in range(len(chosen))]
-        central = [own[cosines[np.ix_(own, own)].sum(axis=1).argmax()] if len(own) else -1 for own in groups]
-        moved = np.where(np.array(central) < 0, chosen, central)
+        central = [int(own[cosines[np.ix_(own, own)].sum(axis=1).argmax()]) if len(own) else -1 for own in groups]
+        moved = np.where(np.array(central) < 0, chosen, np.array(central))
         if np.array_equal(moved, chosen):
             break
         chosen = moved

@@ -1,7 +1,8 @@
 """Finding groups of instances that show one character, and judging how good the groups are.
 
-Vectors in, labels out: `clustering` is the entry, `methods` the exchangeable way groups are found, `refinement` what
-is done to any method's groups, `quality` the judgement. Which group is which character over time belongs to
+Vectors in, labels out: `series` keeps the table of groups, `clustering` finds them, `methods` is the exchangeable
+way, `refinement` what is done to any method's groups, `joining` what new instances do until the next clustering,
+`quality` the judgement. Which group is which character over time belongs to
 `yokai_assets.registry`.
 """
 
@@ -9,6 +10,7 @@ from yokai_assets.clustering.clustering import Clustering, ClusteringError, clus
 from yokai_assets.clustering.grouping import Grouping, GroupingMethod
 from yokai_assets.clustering.methods import METHODS
 from yokai_assets.clustering.quality import ClusterQuality, assess_clustering
+from yokai_assets.clustering.series import SeriesGroups, update_groups
 
 __all__ = [
     "METHODS",
@@ -17,6 +19,8 @@ __all__ = [
     "ClusteringError",
     "Grouping",
     "GroupingMethod",
+    "SeriesGroups",
     "assess_clustering",
     "cluster_instances",
+    "update_groups",
 ]

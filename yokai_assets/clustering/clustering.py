@@ -6,7 +6,7 @@ exchangeable method is `methods`; settings thresholds for checks are judged by t
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from yokai_assets.clustering import refinement
 from yokai_assets.clustering.grouping import NOISE, Grouping
 from yokai_assets.clustering.methods import METHODS, chosen_method
 from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
+from yokai_assets.clustering.representatives import representatives_of
 from yokai_assets.clustering.whitening import half_whiten
 from yokai_assets.settings.model import ClusteringSettings
 
 _MANY, _UNIT_TOLERANCE = 100_000, 1e-5
+_COLLAPSE_ROUNDS = 4
 
 
 class ClusteringError(ValueError):
@@ -35,6 +37,7 @@ class Clustering:
         is_rare_group: bool [N]; the instance's group was found among what the first pass left over.
         method: Name in `METHODS`.
         parameters: Everything that decided the outcome besides the vectors.
+        stands_for: int64 [N]; the row that stood for each row while groups were found; itself if it did.
         seconds: Wall time.
     """
 
@@ -43,24 +46,33 @@ class Clustering:
     is_rare_group: np.ndarray
     method: str
     parameters: dict[str, Any]
+    stands_for: np.ndarray
     seconds: float
 
 
 def cluster_instances(
-    vectors: np.ndarray, frame_ids: Sequence[str] | np.ndarray, settings: ClusteringSettings, seed: int
+    vectors: np.ndarray,
+    frame_ids: Sequence[str] | np.ndarray,
+    settings: ClusteringSettings,
+    seed: int,
+    *,
+    pools: np.ndarray | None = None,
 ) -> Clustering:
     """Find the groups of instances that show one character.
 
-    Vectors are half-whitened for the method. Its groups lose their strangers and outliers, fragments of one character
-    are joined (by the vectors as they came), noise whose neighbours agree is adopted, rare groups are confirmed among
-    the rest and joined likewise, and each group keeps at most one instance of a frame. Equal arguments give equal
-    labels (on one machine; floating point may differ between processors).
+    Vectors are half-whitened for the method, and near-identical ones of a pool (a shot, a repeated picture) stand
+    back for one of them until groups are found; then each goes where that one went. The method's groups lose their
+    strangers and outliers, fragments of one character are joined (by the vectors as they came), noise whose neighbours
+    agree is adopted, rare groups are confirmed among the rest and joined likewise, and each group keeps at most one
+    instance of a frame. Equal arguments give equal labels (on one machine; floating point may differ between
+    processors).
 
     Args:
         vectors: float [N, D]; made unit length here. N may be 0.
         frame_ids: The frame of every instance, N long.
         settings: Method and sizes.
         seed: Seed of everything random.
+        pools: int [N], from `representatives.pools_of`: which instances may be near-identical. Unset: none are.
 
     Raises:
         ClusteringError: Vectors that are not finite, are zero, or do not match the frame ids.
@@ -70,7 +82,41 @@ def cluster_instances(
     if len(frame_ids) != len(vectors):
         raise ClusteringError(f"{len(vectors)} vectors but {len(frame_ids)} frame ids: pass the frame of every vector.")
     frame_codes = np.unique(np.asarray(frame_ids, dtype=str), return_inverse=True)[1].ravel()
-    whitened = half_whiten(vectors)
+    stands, whitened = _collapse(vectors, pools)
+    chosen, place = np.unique(stands, return_inverse=True)
+    if len(chosen) < len(vectors):
+        found = _cluster(vectors[chosen], whitened, frame_codes[chosen], settings, seed)
+        labels = _one_a_frame(vectors, found.labels[place], frame_codes)
+        found = replace(
+            found,
+            labels=labels,
+            probabilities=np.where(labels == NOISE, 0.0, found.probabilities[place]).astype(np.float32),
+            is_rare_group=found.is_rare_group[place] & (labels != NOISE),
+        )
+    else:
+        found = _cluster(vectors, whitened, frame_codes, settings, seed)
+    return replace(found, stands_for=stands, seconds=time.perf_counter() - started)
+
+
+def _collapse(vectors: np.ndarray, pools: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row that stands for each row, and the half-whitened vectors of those that stand for some.
+
+    More than one round: stills that were held long bend the space in which they are compared at first.
+    """
+    stands, whitened = np.arange(len(vectors)), half_whiten(vectors)
+    for _ in range(0 if pools is None else _COLLAPSE_ROUNDS):
+        chosen = np.unique(stands)
+        again = chosen[representatives_of(whitened, pools[chosen])]
+        if np.array_equal(again, chosen):
+            break
+        stands = again[np.searchsorted(chosen, stands)]
+        whitened = half_whiten(vectors[np.unique(stands)])
+    return stands, whitened
+
+
+def _cluster(
+    vectors: np.ndarray, whitened: np.ndarray, frame_codes: np.ndarray, settings: ClusteringSettings, seed: int
+) -> Clustering:
     neighbors = cosine_neighbors(whitened, max(settings.umap_neighbors, refinement.VOTERS), seed)
     method = chosen_method(settings, len(vectors))
     grouping = METHODS[method](whitened, neighbors, settings, seed)
@@ -91,8 +137,17 @@ def cluster_instances(
         is_rare_group=is_rare & (labels != NOISE),
         method=method,
         parameters=grouping.parameters,
-        seconds=time.perf_counter() - started,
+        stands_for=np.arange(len(vectors)),
+        seconds=0.0,
     )
+
+
+def _one_a_frame(vectors: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray) -> np.ndarray:
+    """Make noise of instances that met another one of their frame when groups were expanded; number by size again."""
+    cosines = refinement.own_cosines(vectors, labels, refinement.centroids_of(vectors, labels))
+    kept = labels.copy()
+    kept[refinement.surplus(labels, frame_codes, cosines)] = NOISE
+    return refinement.number_by_size(kept)
 
 
 def _probabilities(labels: np.ndarray, grouping: Grouping, neighbors: Neighbors, votes: np.ndarray) -> np.ndarray:

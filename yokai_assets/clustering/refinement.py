@@ -261,12 +261,14 @@ def adopt_noise(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -
     return adopted, votes
 
 
-def cluster_floors(vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return, for every group, the 5th percentile of its members' cosine to its centroid; infinity where empty."""
+def cluster_floors(
+    vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray, *, percentile: float = ADOPTION_PERCENTILE
+) -> np.ndarray:
+    """Return, for every group, a low percentile of its members' cosine to its centroid; infinity where empty."""
     cosines = own_cosines(vectors, labels, centroids)
     return np.array(
         [
-            np.percentile(cosines[labels == label], ADOPTION_PERCENTILE) if (labels == label).any() else np.inf
+            np.percentile(cosines[labels == label], percentile) if (labels == label).any() else np.inf
             for label in range(len(centroids))
         ],
         dtype=np.float32,
@@ -315,10 +317,10 @@ def separate_frame_mates(
         return refined
     floors = cluster_floors(vectors, labels, centroids)
     cosines = own_cosines(vectors, labels, centroids)
-    surplus = _surplus(labels, frame_codes, cosines)
+    too_many = surplus(labels, frame_codes, cosines)
     taken = set(zip(frame_codes.tolist(), labels.tolist(), strict=True))
     near = neighbors.nearest(VOTERS).indices
-    for row in surplus.tolist():
+    for row in too_many.tolist():
         own, frame = int(labels[row]), int(frame_codes[row])
         refined[row] = NOISE
         if near.shape[1] == 0:
@@ -335,7 +337,7 @@ def separate_frame_mates(
     return refined
 
 
-def _surplus(labels: np.ndarray, frame_codes: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+def surplus(labels: np.ndarray, frame_codes: np.ndarray, cosines: np.ndarray) -> np.ndarray:
     """Return the rows that are not the nearest to the centroid among those of their frame and group."""
     rows = np.flatnonzero(labels != NOISE)
     order = rows[np.lexsort((rows, -cosines[rows], labels[rows], frame_codes[rows]))]

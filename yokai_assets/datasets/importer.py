@@ -95,6 +95,9 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
                 "cluster_label": label,
                 "probability": 1.0,
                 "is_rare_group": False,
+                "representative": row["instance_id"],
+                "is_joined": False,
+                "cutout_sha256": row["cutout_sha256"],
             }
         )
         progress(index + 1, len(files), file.name)

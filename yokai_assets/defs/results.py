@@ -21,6 +21,8 @@ from yokai_assets.settings import Settings
 
 SETTINGS_TAG = "yokai/settings"
 SOURCE_TAG = "yokai/source"
+MODEL_TAG = "yokai/model"
+CODE_VERSION_TAG = "dagster/code_version"
 
 ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
     "frames": ("frames", "frames_source"),
@@ -46,6 +48,7 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
 _WITHOUT_EFFECT = {
     "batch_size",
     "layers_budget_gb",
+    "recluster_share",
     "keep_training_state",
     "max_unreadable_share",
     "max_noise_share",

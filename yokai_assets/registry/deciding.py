@@ -239,6 +239,6 @@ def propose_parts(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     if len(vectors) < count:
         raise DecisionError(f"{len(vectors)} images cannot be {count} parts.")
-    parts = KMeans(n_clusters=count, n_init=10, random_state=seed).fit_predict(vectors)
+    parts = KMeans(n_clusters=count, n_init="auto", random_state=seed).fit_predict(vectors)
     order = np.argsort(-np.bincount(parts, minlength=count), kind="stable")
     return np.argsort(order)[parts]

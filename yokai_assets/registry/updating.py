@@ -92,7 +92,7 @@ def update_registry(
     characters, members = update.tables(lineage, doubted)
     log = EventLog(previous.events if previous else EVENTS.empty(), update.version, at)
     before = Book.of(previous.characters if previous else CHARACTERS.empty(), held)
-    origins = lineage.origins | update.origins_by_decision
+    origins = {**lineage.origins, **update.origins_by_decision}
     tell_what_happened(log, before, Book.of(characters, members), origins, lineage.notes)
     told = _decisions_table(decisions, {**ruling.lapsed, **strangers})
     updated = Registry(update.version, characters, members, log.table(), told)

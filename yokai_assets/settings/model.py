@@ -145,6 +145,11 @@ class ClusteringSettings(Section):
     )
     umap_dimensions: int = Field(default=5, ge=2, le=64, description="Dimensions that UMAP reduces to before HDBSCAN.")
     umap_neighbors: int = Field(default=15, ge=2, le=200, description="UMAP n_neighbors.")
+    recluster_share: Share = Field(
+        default=0.05,
+        description="Share of instances without a group since, or lost since, beyond which all is clustered anew; "
+        "until then new ones join groups by the vote of their neighbours.",
+    )
     max_noise_share: Share = Field(default=0.4, description="Noise share from which the clustering check fails.")
     min_silhouette: float = Field(
         default=0.05, ge=-1, le=1, description="Silhouette (cosine) below which the check warns."

@@ -21,7 +21,8 @@ class VectorIndex:
     """Every embedded instance of the series, sorted by instance_id; all vectors are of one model.
 
     Attributes:
-        rows: `instance_id`, `frame_id`, `episode`, `cutout_sha256`, `model_fingerprint`, `vector`.
+        rows: `instance_id`, `frame_id`, `shot` (unique in the series), `episode`, `cutout_sha256`,
+            `model_fingerprint`, `vector`.
     """
 
     rows: pl.DataFrame
@@ -32,6 +33,11 @@ class VectorIndex:
         if not self.rows.height:
             return np.zeros((0, 0), np.float32)
         return np.ascontiguousarray(self.rows["vector"].to_numpy(), dtype=np.float32)
+
+    @property
+    def model_fingerprint(self) -> str:
+        """Model of the vectors; empty where there are none."""
+        return self.rows["model_fingerprint"][0] if self.rows.height else ""
 
     @property
     def frame_ids(self) -> list[str]:

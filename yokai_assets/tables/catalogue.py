@@ -138,6 +138,9 @@ CLUSTERS = TableSpec(
         ),
         Column("probability", pl.Float32, "Strength of membership (0-1)."),
         Column("is_rare_group", pl.Boolean, "The group was found among what the first pass left over."),
+        Column("representative", pl.String, "instance_id that stood for it, near-identical; itself if it did."),
+        Column("is_joined", pl.Boolean, "It came since the last clustering of all: joined by vote, or waits (-1)."),
+        Column("cutout_sha256", pl.String, "Pixels that were clustered."),
     ),
     key=("instance_id",),
 )

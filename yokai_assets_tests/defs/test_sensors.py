@@ -64,6 +64,9 @@ def registry_of_two(source) -> None:
             "cluster_label": r["label"],
             "probability": 1.0,
             "is_rare_group": False,
+            "representative": r["id"],
+            "is_joined": False,
+            "cutout_sha256": "x",
         }
         for r in rows
     )

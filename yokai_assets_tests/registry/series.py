@@ -31,7 +31,10 @@ def clustering(
         vectors.append({"vector": (vector / np.linalg.norm(vector)).tolist(), "model_fingerprint": model})
         rows.append({"instance_id": instance_id, "episode": instance_id.split("/")[0], "cluster_label": label})
     clusters = CLUSTERS.from_rows(
-        row | {"probability": 1.0 if row["cluster_label"] >= 0 else 0.0, "is_rare_group": False} for row in rows
+        row
+        | {"probability": 1.0 if row["cluster_label"] >= 0 else 0.0, "is_rare_group": False}
+        | {"representative": row["instance_id"], "is_joined": False, "cutout_sha256": "x"}
+        for row in rows
     )
     embeddings = EMBEDDINGS.from_rows(
         {"instance_id": r["instance_id"], "episode": r["episode"], "cutout_sha256": "x"} | v

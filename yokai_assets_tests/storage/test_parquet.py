@@ -26,6 +26,9 @@ def rows(episode: str, count: int = 3) -> pl.DataFrame:
             "cluster_label": i,
             "probability": 1.0,
             "is_rare_group": False,
+            "representative": "e/000000/0",
+            "is_joined": False,
+            "cutout_sha256": "x",
         }
         for i in range(count)
     )

@@ -42,6 +42,7 @@ nightly_series = dg.ScheduleDefinition(
     name="nightly_series",
     job=series_job,
     cron_schedule="0 3 * * *",
+    run_config={"ops": {"clusters": {"config": {"is_full": True}}}},
     description="Clusters the series every night at three and updates the registry.",
 )
 

@@ -15,14 +15,13 @@ from yokai_assets.defs.checking import LatestEvaluation, latest_evaluations
 from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
-from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
+from yokai_assets.defs.results import CODE_VERSION_TAG, SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.defs.series.assets import decisions_fingerprint, frames_fingerprint, index_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
 
-CODE_VERSION_TAG = "dagster/code_version"
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_VERSION_TAG = "dagster/input_data_version/"
 
@@ -36,7 +35,7 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     jobs.SERIES_JOB: {
         "repeated_frames": (),
         "embedding_index": (),
-        "clusters": ("embedding_index",),
+        "clusters": ("embedding_index", "repeated_frames"),
         "character_registry": ("clusters",),
     },
     jobs.CHARACTERS_JOB: {

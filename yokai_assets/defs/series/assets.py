@@ -5,22 +5,34 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 from upath import UPath
 
-from yokai_assets.clustering import assess_clustering, cluster_instances
-from yokai_assets.defs.policies import DUCKDB_POOL
+from yokai_assets.clustering import assess_clustering, update_groups
+from yokai_assets.defs.policies import DUCKDB_POOL, POLICIES
 from yokai_assets.defs.resources import SettingsResource
-from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
+from yokai_assets.defs.results import (
+    CODE_VERSION_TAG,
+    MODEL_TAG,
+    SETTINGS_TAG,
+    SOURCE_TAG,
+    made,
+    picture,
+    records,
+    settings_fingerprint,
+    timed,
+)
 from yokai_assets.frames.repeats import FRAME_COLUMNS, find_repeats, repeated_pictures
 from yokai_assets.previews.stages import groups_sheet, repeats_sheet
 from yokai_assets.registry import DecisionStore, RegistryStore, update_registry
 from yokai_assets.registry.deciding import boxes_of
 from yokai_assets.registry.states import STATE_MEANINGS
+from yokai_assets.settings import Settings
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import files_fingerprint, read_columns, table_files
+from yokai_assets.storage.parquet import files_fingerprint, read_columns, read_earlier_table, table_files
 from yokai_assets.storage.vectors import embeddings_version, read_vectors
-from yokai_assets.tables import FRAMES, INSTANCES
+from yokai_assets.tables import CLUSTERS, FRAMES, INSTANCES
 
 INDEXED = {"frames": "frames", "instances": "character_layers", "embeddings": "embeddings"}
 """Database table -> asset whose partitions fill it."""
@@ -116,23 +128,36 @@ def embedding_index(context: dg.AssetExecutionContext, settings: SettingsResourc
     )  # fmt: skip
 
 
+class ClusteringRun(dg.Config):
+    """How the groups are to be made in this run."""
+
+    is_full: bool = Field(default=False, description="Cluster the whole series anew, whatever there is.")
+
+
 @dg.asset(deps=[embedding_index])
-def clusters(settings: SettingsResource) -> dg.MaterializeResult:
+def clusters(
+    context: dg.AssetExecutionContext,
+    config: ClusteringRun,
+    settings: SettingsResource,
+    repeated_frames: pl.DataFrame,
+) -> dg.MaterializeResult:
     """Groups of instances that look like one character; what belongs to none is noise (-1).
 
-    A clustering is only a proposal: labels mean nothing beyond it. Identity is the registry's.
+    A new episode's instances join by the vote of their neighbours; everything is clustered anew every night, when
+    settings or models changed, and when too many stay without a group. Near-identical instances of a shot, and of
+    pictures that come back, count once. A group is only a proposal: identity is the registry's.
     """
     chosen, layout = settings.load(), settings.layout
     index = read_vectors(layout.database)
+    repeat_of = dict(repeated_frames.select("frame_id", "repeat_of").iter_rows())
     with timed() as watch:
-        found = cluster_instances(index.vectors, index.frame_ids, chosen.clustering, chosen.seed)
-    quality = assess_clustering(index.vectors, found.labels, chosen.seed, is_rare_group=found.is_rare_group)
-    table = index.rows.select(
-        "instance_id",
-        "episode",
-        pl.Series("cluster_label", found.labels),
-        pl.Series("probability", found.probabilities),
-        pl.Series("is_rare_group", found.is_rare_group),
+        found = update_groups(
+            index, read_earlier_table(CLUSTERS, layout.table("clusters")), chosen.clustering, chosen.seed,
+            repeat_of=repeat_of, full_reason=_why_full(context, config, chosen, index.model_fingerprint),
+        )  # fmt: skip
+    table = found.table
+    quality = assess_clustering(
+        index.vectors, table["cluster_label"].to_numpy(), chosen.seed, is_rare_group=table["is_rare_group"].to_numpy()
     )
     groups = {
         f"{label} ({len(files)})": files
@@ -141,13 +166,36 @@ def clusters(settings: SettingsResource) -> dg.MaterializeResult:
     sheet = groups_sheet(groups, layout)
     metadata = {
         **{name: getattr(quality, name) for name in QUALITY_NUMBERS},
+        "how": f"clustered anew: {found.full_reason}" if found.full_reason else f"{found.joined_count} joined groups",
+        "waiting_share": round(found.waiting_share, 4),
+        "near_identical_count": found.collapsed_count,
         "groups": records(quality.clusters),
         "method": found.method,
         "parameters": dg.MetadataValue.json(found.parameters),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, "one row per cluster")} if sheet else {}),
     }
-    return made("clusters", chosen, value=table, metadata=metadata, is_partitioned=False)
+    return made(
+        "clusters", chosen, value=table, metadata=metadata, tags={MODEL_TAG: index.model_fingerprint},
+        is_partitioned=False,
+    )  # fmt: skip
+
+
+def _why_full(
+    context: dg.AssetExecutionContext, config: ClusteringRun, settings: Settings, model_fingerprint: str
+) -> str | None:
+    """Return why everything must be clustered anew; None where new instances may join what is there."""
+    if config.is_full:
+        return "asked for"
+    record = context.instance.get_latest_materialization_event(context.asset_key)
+    tags = (record.asset_materialization.tags or {}) if record and record.asset_materialization else {}
+    now = {
+        "code": (CODE_VERSION_TAG, POLICIES["clusters"].code_version),
+        "settings": (SETTINGS_TAG, settings_fingerprint(settings, "clusters")),
+        "embedding model": (MODEL_TAG, model_fingerprint),
+    }
+    changed = [what for what, (tag, value) in now.items() if tags.get(tag) != value]
+    return f"another {' and '.join(changed)}" if changed else None
 
 
 character_decisions = dg.AssetSpec(
