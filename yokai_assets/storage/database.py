@@ -133,7 +133,7 @@ def _publish_locked(
     problems = [problem for plan in plans for problem in plan.problems]
     is_current = path.exists() and not any(plan.has_work for plan in plans) and _views_are_current(path)
     if is_current:
-        views = tuple(_wanted_views(set(known)))
+        views = tuple(_wanted(set(known), "views"))
     else:
         views, failed = _write_copy(path, plans, progress)
         problems += failed
@@ -265,26 +265,30 @@ def _partition_column(table: str, key: str) -> str:
 
 def _make_views(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
     tables = {row[0] for row in connection.execute(load_sql("publishing/select_tables")).fetchall()}
-    wanted = _wanted_views(tables)
+    wanted = _wanted(tables, "views")
     for name in sql_names("views"):
         view = name.rpartition("/")[2]
         with _transaction(connection):
             connection.execute(render_sql("publishing/drop_view", view=view))
             if view in wanted:
                 connection.execute(load_sql(name))
+    for macro in _wanted(tables, "macros"):
+        connection.execute(load_sql(f"macros/{macro}"))
     return tuple(wanted)
 
 
-def _wanted_views(tables: set[str]) -> list[str]:
-    names = (name for name in sql_names("views") if set(required_tables(name)) <= tables)
+def _wanted(tables: set[str], kind: str) -> list[str]:
+    """Return the views or macros whose tables are all there."""
+    names = (name for name in sql_names(kind) if set(required_tables(name)) <= tables)
     return [name.rpartition("/")[2] for name in names]
 
 
 def _views_are_current(path: Path) -> bool:
     with _connection(path, is_read_only=True) as connection:
         existing = {row[0] for row in connection.execute(load_sql("publishing/select_relations")).fetchall()}
+        existing |= {row[0] for row in connection.execute(load_sql("publishing/select_macros")).fetchall()}
         tables = {row[0] for row in connection.execute(load_sql("publishing/select_tables")).fetchall()}
-    return set(_wanted_views(tables)) <= existing
+    return {*_wanted(tables, "views"), *_wanted(tables, "macros")} <= existing
 
 
 @contextmanager

@@ -190,6 +190,22 @@ def test_similar_instances_query(root: UPath, database: UPath) -> None:
     assert stored["instance_id"] in best and len(rows) == 3
 
 
+def test_similar_instances_of_a_known_one(root: UPath, database: UPath) -> None:
+    """`FROM similar_instances(id)` gives what a plain computation gives, without the instance itself."""
+    tables = episodes(root, "e01", "e02")
+    publish(database, tables)
+    rows = pl.concat(pl.read_parquet(str(file)) for file in tables["embeddings"].values()).sort("instance_id")
+    vectors = np.asarray(rows["vector"].to_list(), np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = dict(zip(rows["instance_id"], vectors @ vectors[2], strict=True))
+    asked = rows["instance_id"][2]
+    found = fetch(database, f"SELECT instance_id, cosine FROM similar_instances('{asked}', how_many := 3)")
+    expected = sorted(cosines.keys() - {asked}, key=lambda name: (-round(cosines[name], 6), name))[:3]
+    assert [name for name, _ in found] == expected
+    assert [cosine for _, cosine in found] == pytest.approx([cosines[name] for name in expected], abs=1e-6)
+    assert fetch(database, "FROM similar_instances('nobody')") == []
+
+
 READER = """
     import sys, time, duckdb
     connection = duckdb.connect(sys.argv[1], read_only=True)

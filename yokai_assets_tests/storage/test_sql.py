@@ -44,7 +44,7 @@ def test_every_schema_file_belongs_to_a_table() -> None:
     assert sql_names("schema") == sorted(f"schema/{spec.name}" for spec in ALL_TABLES)
 
 
-@pytest.mark.parametrize("name", sql_names("views"))
+@pytest.mark.parametrize("name", [*sql_names("views"), *sql_names("macros")])
 def test_views_name_the_tables_they_read(name: str) -> None:
     """A view is made only when its tables are there: `requires` must be complete and true."""
     tables = {spec.name for spec in ALL_TABLES}
