@@ -20,7 +20,7 @@ from yokai_assets.settings.loading import SettingsError
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_earlier_table, table_files, write_table
-from yokai_assets.tables import CLUSTERS, EMBEDDINGS, INSTANCES
+from yokai_assets.tables import CLUSTERS, EMBEDDINGS, GROUPS, INSTANCES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +39,7 @@ def import_characters(
     except (ImportTreeError, EmbeddingModelError) as error:
         raise SettingsError(str(error)) from error
     write_table(CLUSTERS, result.clusters, layout.table("clusters"))
+    write_table(GROUPS, GROUPS.empty(), layout.table("group_quality"))  # a person's groups are not judged
     store = RegistryStore(layout.registry)
     registry = update_registry(
         store.load(), result.clusters, embeddings, settings.registry, settings.clustering.min_cluster_size,

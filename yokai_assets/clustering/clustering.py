@@ -104,7 +104,9 @@ def _collapse(vectors: np.ndarray, pools: np.ndarray | None) -> tuple[np.ndarray
     More than one round: stills that were held long bend the space in which they are compared at first.
     """
     stands, whitened = np.arange(len(vectors)), half_whiten(vectors)
-    for _ in range(0 if pools is None else _COLLAPSE_ROUNDS):
+    if pools is None:
+        return stands, whitened
+    for _ in range(_COLLAPSE_ROUNDS):
         chosen = np.unique(stands)
         again = chosen[representatives_of(whitened, pools[chosen])]
         if np.array_equal(again, chosen):

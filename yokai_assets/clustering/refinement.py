@@ -148,8 +148,8 @@ def merge_fragments(vectors: np.ndarray, labels: np.ndarray, frame_codes: np.nda
         frame_codes: int [N]; equal for instances of one frame.
     """
     groups = _Groups.of(vectors, labels, frame_codes)
-    stranger_cosine = _cosine_of_frame_mates(vectors, frame_codes)
-    while (pair := groups.nearest_pair(stranger_cosine)) is not None:
+    mates_cosine = _cosine_of_frame_mates(vectors, frame_codes)
+    while (pair := groups.nearest_pair(mates_cosine)) is not None:
         groups.join(*pair)
     return _consecutive(np.append(groups.name_of, NOISE)[labels])
 
@@ -182,17 +182,15 @@ class _Groups:
         sizes = np.bincount(labels[is_member], minlength=len(sums)).astype(np.float64)
         return cls(sums, sizes, shows, np.arange(len(sums), dtype=np.int32))
 
-    def nearest_pair(self, stranger_cosine: float | None) -> tuple[int, int] | None:
+    def nearest_pair(self, mates_cosine: float | None) -> tuple[int, int] | None:
         """Return the two groups of highest linkage; None where none reaches `MERGE_LINKAGE`."""
         alive = np.flatnonzero(self.sizes)
         if len(alive) < 2:
             return None
         cosines = _mean_cosines(self.sums[alive], self.sizes[alive])
         first, second = np.triu_indices(len(alive), k=1)
-        if stranger_cosine is None:
-            stranger_cosine = float(np.median(cosines[first, second]))
-        inside = np.maximum(cosines[first, first], cosines[second, second])
-        linkage = (cosines[first, second] - stranger_cosine) / np.maximum(inside - stranger_cosine, 1e-6)
+        stranger = float(np.median(cosines[first, second])) if mates_cosine is None else mates_cosine
+        linkage = _on_the_series_scale(cosines, stranger)[first, second]
         for place in np.argsort(-linkage, kind="stable"):
             if linkage[place] < MERGE_LINKAGE:
                 return None
@@ -223,9 +221,40 @@ class _Groups:
 def _mean_cosines(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return [K, K]: mean cosine of all pairs of instances of two groups; on the diagonal, of two different ones."""
     products = sums @ sums.T
-    means = products / np.outer(sizes, sizes)
+    with np.errstate(invalid="ignore", divide="ignore"):  # an empty group is like nobody: NaN
+        means = products / np.outer(sizes, sizes)
     np.fill_diagonal(means, (np.diag(products) - sizes) / np.maximum(sizes * (sizes - 1), 1.0))
     return means
+
+
+def _on_the_series_scale(cosines: np.ndarray, stranger_cosine: float) -> np.ndarray:
+    inside = np.maximum.outer(np.diag(cosines), np.diag(cosines))
+    return (cosines - stranger_cosine) / np.maximum(inside - stranger_cosine, 1e-6)
+
+
+def stranger_cosine(vectors: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray) -> float:
+    """Return the usual cosine of two different characters: of instances in one frame, else of groups."""
+    mates = _cosine_of_frame_mates(vectors, frame_codes)
+    if mates is not None:
+        return mates
+    sums, sizes = _sums(vectors, labels), np.bincount(labels[labels != NOISE])
+    if len(sizes) < 2:
+        return 0.0
+    return float(np.median(_mean_cosines(sums, sizes.astype(np.float64))[np.triu_indices(len(sizes), k=1)]))
+
+
+def linkages(vectors: np.ndarray, labels: np.ndarray, stranger: float) -> np.ndarray:
+    """Return the linkage of every two groups on the scale of `merge_fragments`, float64 [K, K]; NaN on the diagonal.
+
+    Args:
+        vectors: Unit vectors float32 [N, D] as the model gave them.
+        labels: int32 [N]; groups numbered from 0 without gaps.
+        stranger: `stranger_cosine` of the series.
+    """
+    sizes = np.bincount(labels[labels != NOISE]).astype(np.float64)
+    found = _on_the_series_scale(_mean_cosines(_sums(vectors, labels), sizes), stranger)
+    np.fill_diagonal(found, np.nan)
+    return found
 
 
 def _cosine_of_frame_mates(vectors: np.ndarray, frame_codes: np.ndarray) -> float | None:

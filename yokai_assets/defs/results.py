@@ -32,6 +32,7 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
     "repeated_frames": ("frames.near_duplicate_bits", "frames.near_duplicate_luma"),
     "embedding_index": (),
     "clusters": ("clustering", "seed"),
+    "group_quality": ("clustering", "seed"),
     "character_registry": ("registry",),
     "character_members": (),
     "character_profile": ("analysis", "seed"),
@@ -52,7 +53,7 @@ _WITHOUT_EFFECT = {
     "keep_training_state",
     "max_unreadable_share",
     "max_noise_share",
-    "min_silhouette",
+    "max_stray_share",
 }
 
 

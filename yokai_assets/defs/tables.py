@@ -16,6 +16,7 @@ ASSET_TABLES: dict[str, TableSpec] = {
     "embeddings": tables.EMBEDDINGS,
     "repeated_frames": tables.REPEATS,
     "clusters": tables.CLUSTERS,
+    "group_quality": tables.GROUPS,
     "character_members": tables.MEMBERS,
     "captions": tables.CAPTIONS,
     "training_dataset": tables.DATASET,

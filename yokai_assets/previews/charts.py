@@ -166,6 +166,38 @@ def bar_chart(
         return finish(False)
 
 
+def scatter_chart(
+    groups: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    others: tuple[ArrayLike, ArrayLike],
+    *,
+    title: str = "",
+    width_px: int = 720,
+    height_px: int = 520,
+) -> Image.Image:
+    """Draw points on a plane whose axes mean nothing: a colour per group, its number at its middle, others grey.
+
+    Args:
+        groups: Name -> x and y of its points. Colours come again after eight; numbers tell them apart.
+        others: x and y of what belongs to no group.
+        title: A line above.
+        width_px: Width.
+        height_px: Height.
+    """
+    with _figure(title, "", "", width_px, height_px) as (axes, finish):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.scatter(*map(np.asarray, others), s=5, color=_GRID, linewidths=0)
+        for place, (name, (xs, ys)) in enumerate(groups.items()):
+            colour = PALETTE[place % len(PALETTE)]
+            axes.scatter(np.asarray(xs), np.asarray(ys), s=9, color=colour, alpha=0.7, linewidths=0)
+            axes.text(
+                float(np.median(np.asarray(xs))), float(np.median(np.asarray(ys))), name.rpartition(" ")[2],
+                color=_INK, fontsize=8.5, fontweight="bold", ha="center", va="center",
+            )  # fmt: skip
+        return finish(has_legend=False)
+
+
 def _whiskers(
     names: list[str], heights: np.ndarray, intervals: Mapping[str, tuple[float, float]] | None
 ) -> np.ndarray | None:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import polars as pl
+
+from yokai_assets.clustering.judging import MERGED_HALVES_LINKAGE, UNSTABLE_JACCARD
 from yokai_assets.registry.decisions import Accept, Decision, DecisionLog, Dismiss, Retire
 
 State = Literal["active", "too_small", "provisional", "split_from", "merged_into", "not_a_character", "retired"]
@@ -63,6 +66,26 @@ class Situation:
     heir: str | None = None
     is_found_again: bool = False
     doubt: Doubt | None = None
+
+
+def doubts_of(groups: pl.DataFrame) -> dict[int, Doubt]:
+    """Return cluster label -> doubt of the groups that two signs speak against.
+
+    One sign alone is a suspicion that is shown: a character with two looks has unlike halves, and one whose rival is
+    near is not always found again. Both together are a mixture.
+
+    Args:
+        groups: `GROUPS`.
+    """
+    is_doubted = (pl.col("halves_linkage") < MERGED_HALVES_LINKAGE) & (pl.col("stability") < UNSTABLE_JACCARD)
+    return {
+        row["cluster_label"]: Doubt(
+            "provisional",
+            f"its halves are unlike ({row['halves_linkage']:.2f} of 1) and parts of the series do not give it again "
+            f"({row['stability']:.0%})",
+        )
+        for row in groups.filter(is_doubted).iter_rows(named=True)
+    }
 
 
 def standing_of(character_id: str, now: Situation, log: DecisionLog, min_cluster_size: int) -> Standing:

@@ -151,8 +151,8 @@ class ClusteringSettings(Section):
         "until then new ones join groups by the vote of their neighbours.",
     )
     max_noise_share: Share = Field(default=0.4, description="Noise share from which the clustering check fails.")
-    min_silhouette: float = Field(
-        default=0.05, ge=-1, le=1, description="Silhouette (cosine) below which the check warns."
+    max_stray_share: Share = Field(
+        default=0.05, description="Share of members nearer to another group's centre from which the check warns."
     )
 
 

@@ -145,6 +145,25 @@ CLUSTERS = TableSpec(
     key=("instance_id",),
 )
 
+GROUPS = TableSpec(
+    name="groups",
+    description="One row per group of the newest clustering: how good it is (asset `group_quality`).",
+    columns=(
+        Column("cluster_label", pl.Int32, "Group of this clustering."),
+        Column("size", pl.Int32, "Members."),
+        Column("is_rare_group", pl.Boolean, "The group was found among what the first pass left over."),
+        Column("tightness", pl.Float32, "Mean cosine of its members to its centroid."),
+        Column("low_margin", pl.Float32, "5th percentile: own minus best other centroid cosine.", is_nullable=True),
+        Column("stray_share", pl.Float32, "Share of members to whom another group's centroid is nearer."),
+        Column("rival_label", pl.Int32, "Group most like it.", is_nullable=True),
+        Column("rival_linkage", pl.Float32, "Likeness of the rival: 0 as strangers, 1 as members.", is_nullable=True),
+        Column("halves_linkage", pl.Float32, "Likeness of its own two halves on that scale.", is_nullable=True),
+        Column("stability", pl.Float32, "Mean Jaccard index with what parts of the series give.", is_nullable=True),
+        Column("suspicion", pl.String, "`merge`, `split` or `unstable`.", is_nullable=True),
+    ),
+    key=("cluster_label",),
+)
+
 CHARACTERS = TableSpec(
     name="characters",
     description="One row per character ever found (asset `character_registry`).",
@@ -294,6 +313,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     BACKGROUNDS,
     EMBEDDINGS,
     CLUSTERS,
+    GROUPS,
     CHARACTERS,
     MEMBERS,
     EVENTS,

@@ -36,7 +36,8 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "repeated_frames": (),
         "embedding_index": (),
         "clusters": ("embedding_index", "repeated_frames"),
-        "character_registry": ("clusters",),
+        "group_quality": ("embedding_index", "clusters"),
+        "character_registry": ("clusters", "group_quality"),
     },
     jobs.CHARACTERS_JOB: {
         "character_members": (),
@@ -189,6 +190,7 @@ BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
     "frames": ("frames_are_readable",),
     "embeddings": ("vectors_are_sound", "every_instance_is_embedded"),
     "clusters": ("clusters_are_usable",),
+    "group_quality": ("groups_are_found_again",),
     "training_dataset": ("dataset_is_large_enough", "captions_cover_dataset"),
     "lora_evaluation": ("lora_beats_base",),
 }

@@ -33,7 +33,8 @@ _ALL = dg.AllPartitionMapping()
 
 def reported_files(layout: Layout) -> dict[str, dict[str, UPath]]:
     """Return database table -> partition -> Parquet file of what the catalog holds."""
-    whole = {"repeats": layout.table("repeated_frames"), "clusters": layout.table("clusters")}
+    assets = {"repeats": "repeated_frames", "clusters": "clusters", "groups": "group_quality"}
+    whole = {table: layout.table(asset) for table, asset in assets.items()}
     return {
         **{table: table_files(layout.tables / asset) for table, asset in PARTITIONED.items()},
         **{table: {WHOLE_TABLE: file} if file.exists() else {} for table, file in whole.items()},
@@ -60,6 +61,7 @@ def gallery_fingerprint(layout: Layout) -> str:
         dg.AssetDep("embedding_index"),
         dg.AssetDep("repeated_frames"),
         dg.AssetDep("clusters"),
+        dg.AssetDep("group_quality"),
         dg.AssetDep("character_registry"),
         *(dg.AssetDep(asset, partition_mapping=_ALL) for asset in PARTITIONED.values()),
     ],

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 from upath import UPath
 
-from yokai_assets.clustering import assess_clustering, update_groups
+from yokai_assets.clustering import judge_groups, update_groups
 from yokai_assets.defs.policies import DUCKDB_POOL, POLICIES
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import (
@@ -23,23 +23,22 @@ from yokai_assets.defs.results import (
     timed,
 )
 from yokai_assets.frames.repeats import FRAME_COLUMNS, find_repeats, repeated_pictures
+from yokai_assets.previews.groups import map_chart, place_instances, suspects_sheet
 from yokai_assets.previews.stages import groups_sheet, repeats_sheet
 from yokai_assets.registry import DecisionStore, RegistryStore, update_registry
 from yokai_assets.registry.deciding import boxes_of
-from yokai_assets.registry.states import STATE_MEANINGS
+from yokai_assets.registry.states import STATE_MEANINGS, doubts_of
 from yokai_assets.settings import Settings
 from yokai_assets.storage.database import publish
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, read_columns, read_earlier_table, table_files
 from yokai_assets.storage.vectors import embeddings_version, read_vectors
-from yokai_assets.tables import CLUSTERS, FRAMES, INSTANCES
+from yokai_assets.tables import CLUSTERS, FRAMES, GROUPS, INSTANCES
 
 INDEXED = {"frames": "frames", "instances": "character_layers", "embeddings": "embeddings"}
 """Database table -> asset whose partitions fill it."""
 
 CHARACTER_COLUMNS = ("character_id", "name", "state", "other_id", "reason", "member_count", "episode_count")
-
-QUALITY_NUMBERS = ("instance_count", "noise_share", "silhouette", "cluster_count", "rare_count", "smallest", "largest")
 
 
 def indexed_files(layout: Layout) -> dict[str, dict[str, UPath]]:
@@ -156,27 +155,22 @@ def clusters(
             repeat_of=repeat_of, full_reason=_why_full(context, config, chosen, index.model_fingerprint),
         )  # fmt: skip
     table = found.table
-    quality = assess_clustering(
-        index.vectors, table["cluster_label"].to_numpy(), chosen.seed, is_rare_group=table["is_rare_group"].to_numpy()
-    )
-    groups = {
-        f"{label} ({len(files)})": files
-        for label, files in _cutouts_by(table.filter(pl.col("cluster_label") >= 0), "cluster_label", layout).items()
-    }
-    sheet = groups_sheet(groups, layout)
+    sizes = table.filter(pl.col("cluster_label") >= 0)["cluster_label"].value_counts()["count"]
     metadata = {
-        **{name: getattr(quality, name) for name in QUALITY_NUMBERS},
+        "instance_count": table.height,
+        "noise_share": round(1 - int(sizes.sum()) / max(1, table.height), 4),
+        "cluster_count": sizes.len(),
+        "smallest": int(sizes.min() or 0),  # pyright: ignore[reportArgumentType]
+        "largest": int(sizes.max() or 0),  # pyright: ignore[reportArgumentType]
         "how": f"clustered anew: {found.full_reason}" if found.full_reason else f"{found.joined_count} joined groups",
         "waiting_share": round(found.waiting_share, 4),
         "near_identical_count": found.collapsed_count,
-        "groups": records(quality.clusters),
         "method": found.method,
         "parameters": dg.MetadataValue.json(found.parameters),
         "seconds": watch.seconds,
-        **({"contact_sheet": picture(sheet, "one row per cluster")} if sheet else {}),
     }
     return made(
-        "clusters", chosen, value=table, metadata=metadata, tags={MODEL_TAG: index.model_fingerprint},
+        "clusters", chosen, value=table, metadata=metadata, tags={MODEL_TAG: index.model_fingerprint[:32]},
         is_partitioned=False,
     )  # fmt: skip
 
@@ -192,10 +186,47 @@ def _why_full(
     now = {
         "code": (CODE_VERSION_TAG, POLICIES["clusters"].code_version),
         "settings": (SETTINGS_TAG, settings_fingerprint(settings, "clusters")),
-        "embedding model": (MODEL_TAG, model_fingerprint),
+        "embedding model": (MODEL_TAG, model_fingerprint[:32]),
     }
     changed = [what for what, (tag, value) in now.items() if tags.get(tag) != value]
     return f"another {' and '.join(changed)}" if changed else None
+
+
+@dg.asset(deps=[embedding_index])
+def group_quality(settings: SettingsResource, clusters: pl.DataFrame) -> dg.MaterializeResult:
+    """How good each group is: tightness, rivals, one character or two, found again in parts of the series.
+
+    Suspicions are shown side by side; a group that is both in two halves and not found again is no character to be
+    trained before a person accepts it (`yokai characters accept`).
+    """
+    chosen, layout = settings.load(), settings.layout
+    index = read_vectors(layout.database)
+    labels = index.align(clusters, "cluster_label", missing=-1)
+    is_rare = index.align(clusters.cast({"is_rare_group": pl.Int8}), "is_rare_group", missing=0).astype(bool)
+    former = read_earlier_table(GROUPS, layout.table("group_quality")) if clusters["is_joined"].any() else None
+    with timed() as watch:
+        found = judge_groups(
+            index.vectors, labels, is_rare, index.frame_ids, chosen.clustering, chosen.seed, former=former
+        )
+        points = place_instances(index.vectors, labels, chosen.seed)
+    suspects = found.table.filter(pl.col("suspicion").is_not_null())
+    groups = groups_sheet(_cutouts_by(clusters.filter(pl.col("cluster_label") >= 0), "cluster_label", layout), layout)
+    pairs = suspects_sheet(suspects, index, labels, layout, chosen.seed)
+    metadata = {
+        "group_count": found.table.height,
+        "noise_share": round(found.noise_share, 4),
+        "silhouette": found.silhouette,
+        "stability": found.table["stability"].mean(),
+        **{
+            f"suspected_{kind}_count": suspects.filter(suspicion=kind).height for kind in ("merge", "split", "unstable")
+        },
+        "groups": records(found.table, limit=100),
+        "seconds": watch.seconds,
+        **({"contact_sheet": picture(groups, "one row per group")} if groups else {}),
+        **({"suspects": picture(pairs, "suspected merges and splits, a row for each side")} if pairs else {}),
+        **({"map": picture(map_chart(points), "instances by likeness, a colour per group")} if points.height else {}),
+    }
+    return made("group_quality", chosen, value=found.table, metadata=metadata, is_partitioned=False)
 
 
 character_decisions = dg.AssetSpec(
@@ -206,7 +237,9 @@ character_decisions = dg.AssetSpec(
 
 
 @dg.asset(deps=[character_decisions])
-def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg.MaterializeResult:
+def character_registry(
+    settings: SettingsResource, clusters: pl.DataFrame, group_quality: pl.DataFrame
+) -> dg.MaterializeResult:
     """The characters of the series, with ids that never move.
 
     Each clustering is matched to the known characters (shared members first, centroids second), then decisions are
@@ -221,6 +254,7 @@ def character_registry(settings: SettingsResource, clusters: pl.DataFrame) -> dg
             previous, clusters, read_vectors(layout.database).as_embeddings(), chosen.registry,
             chosen.clustering.min_cluster_size, datetime.now(UTC), decisions=decisions,
             boxes=boxes_of([reference.instance_id for reference in decisions.referenced()], layout),
+            doubts=doubts_of(group_quality),
         )  # fmt: skip
         store.save(registry)
     states = dict(registry.characters.group_by("state").len().iter_rows())
@@ -254,5 +288,5 @@ def _cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, li
     return {str(key): named.filter(pl.col(column) == key)["cutout"].to_list() for key in sizes[column]}
 
 
-ASSETS = [repeated_frames, embedding_index, clusters, character_registry]
+ASSETS = [repeated_frames, embedding_index, clusters, group_quality, character_registry]
 SOURCES = [character_decisions]

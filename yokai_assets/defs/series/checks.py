@@ -3,13 +3,15 @@
 import dagster as dg
 import polars as pl
 
-from yokai_assets.clustering import assess_clustering
+from yokai_assets.clustering.judging import MERGED_HALVES_LINKAGE, SPLIT_RIVAL_LINKAGE, UNSTABLE_JACCARD
 from yokai_assets.defs.characters.inputs import load_registry
 from yokai_assets.defs.checking import judged
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.series import assets
 from yokai_assets.registry import RegistryStore, changed_share
-from yokai_assets.storage.vectors import read_vectors
+
+MAX_UNSTABLE_SHARE = 0.5
+"""Share of members in groups that are not found again from which the whole clustering is luck."""
 
 
 @dg.asset_check(asset=assets.clusters, blocking=True)
@@ -28,23 +30,80 @@ def clusters_are_usable(settings: SettingsResource, clusters: pl.DataFrame) -> d
     )
 
 
-@dg.asset_check(asset=assets.clusters)
-def clusters_are_apart(settings: SettingsResource, clusters: pl.DataFrame) -> dg.AssetCheckResult:
-    """Groups are compact and apart (silhouette); sizes as numbers."""
-    chosen = settings.load()
-    index = read_vectors(settings.layout.database)
-    labels = index.align(clusters, "cluster_label", missing=-1)
-    quality = assess_clustering(index.vectors, labels, chosen.seed)
-    silhouette = quality.silhouette
+@dg.asset_check(asset=assets.group_quality)
+def groups_are_apart(settings: SettingsResource, group_quality: pl.DataFrame) -> dg.AssetCheckResult:
+    """Members are nearer to their own group than to any other."""
+    limit = settings.load().clustering.max_stray_share
+    strays = (group_quality["stray_share"] * group_quality["size"]).sum() / max(1, group_quality["size"].sum())
+    worst = group_quality.sort("low_margin", nulls_last=True).select(
+        "cluster_label", "size", "low_margin", "rival_label"
+    )
     return judged(
-        silhouette is None or silhouette >= chosen.clustering.min_silhouette,
-        expected=f"silhouette of at least {chosen.clustering.min_silhouette}",
-        actual=f"silhouette {silhouette}, sizes {quality.smallest} to {quality.largest}",
-        remedy="Look at `contact_sheet` of `clusters`: mixed rows mean that groups should be split "
-        "(`clustering.min_samples` up) or that the embedding model does not tell these characters apart.",
+        strays <= limit,
+        expected=f"at most {limit:.0%} of the members nearer to another group's centre",
+        actual=f"{strays:.1%} of the members",
+        remedy="Look at `contact_sheet` and `map` of `group_quality`. Mixed rows mean that the embedding model does "
+        "not tell these characters apart (try a larger one), or `clustering.min_samples` is too low.",
         severity=dg.AssetCheckSeverity.WARN,
-        smallest=quality.smallest or 0,
-        largest=quality.largest or 0,
+        sample=worst,
+        stray_share=round(float(strays), 4),
+    )
+
+
+@dg.asset_check(asset=assets.group_quality)
+def groups_are_one_character(group_quality: pl.DataFrame) -> dg.AssetCheckResult:
+    """No group falls into halves as unlike as two characters."""
+    return _suspects(
+        group_quality,
+        pl.col("halves_linkage") < MERGED_HALVES_LINKAGE,
+        expected=f"halves of every group more alike than {MERGED_HALVES_LINKAGE} (0: two characters, 1: the same)",
+        remedy="Look at `suspects`: where a row's halves are two characters, `yokai characters split ID --into 2`.",
+    )
+
+
+@dg.asset_check(asset=assets.group_quality)
+def characters_are_one_group(group_quality: pl.DataFrame) -> dg.AssetCheckResult:
+    """No two groups are as like as parts of one character."""
+    return _suspects(
+        group_quality,
+        pl.col("rival_linkage") >= SPLIT_RIVAL_LINKAGE,
+        expected=f"every group less like its rival than {SPLIT_RIVAL_LINKAGE} (0: two characters, 1: the same)",
+        remedy="Look at `suspects`: where both rows show one character, `yokai characters merge ID OTHER`.",
+    )
+
+
+@dg.asset_check(asset=assets.group_quality, blocking=True)
+def groups_are_found_again(group_quality: pl.DataFrame) -> dg.AssetCheckResult:
+    """Clustering parts of the series gives the same groups: they are in the data, not in the luck of the draw."""
+    judged_groups = group_quality.filter(pl.col("stability").is_not_null())
+    unstable = judged_groups.filter(pl.col("stability") < UNSTABLE_JACCARD)
+    share = unstable["size"].sum() / max(1, judged_groups["size"].sum())
+    is_bad = share > MAX_UNSTABLE_SHARE
+    return judged(
+        unstable.is_empty(),
+        expected=f"every group found again with a Jaccard index of at least {UNSTABLE_JACCARD}",
+        actual=f"{unstable.height} of {judged_groups.height} groups are not, with {share:.0%} of the members",
+        remedy="More episodes settle this best. Before: another embedding model, or a larger "
+        f"`clustering.min_cluster_size`. Beyond {MAX_UNSTABLE_SHARE:.0%} of the members nothing is trained from these groups.",
+        severity=dg.AssetCheckSeverity.ERROR if is_bad else dg.AssetCheckSeverity.WARN,
+        sample=unstable.select("cluster_label", "size", "stability", "suspicion"),
+        unstable_share=round(float(share), 4),
+        mean_stability=float(judged_groups["stability"].mean() or 0.0),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _suspects(groups: pl.DataFrame, is_suspect: pl.Expr, *, expected: str, remedy: str) -> dg.AssetCheckResult:
+    found = groups.filter(is_suspect)
+    columns = ["cluster_label", "size", "halves_linkage", "rival_label", "rival_linkage", "stability"]
+    return judged(
+        found.is_empty(),
+        expected=expected,
+        actual=f"{found.height} of {groups.height} groups are suspect",
+        remedy=remedy,
+        severity=dg.AssetCheckSeverity.WARN,
+        sample=found.select(columns),
+        suspect_count=found.height,
+        suspect_member_share=round(float(found["size"].sum() / max(1, groups["size"].sum())), 4),
     )
 
 
@@ -82,4 +141,12 @@ def decisions_hold(settings: SettingsResource) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = [clusters_are_usable, clusters_are_apart, characters_stay_themselves, decisions_hold]
+CHECKS = [
+    clusters_are_usable,
+    groups_are_apart,
+    groups_are_one_character,
+    characters_are_one_group,
+    groups_are_found_again,
+    characters_stay_themselves,
+    decisions_hold,
+]
