@@ -81,11 +81,10 @@ def judge_groups(
     table = _tightness(vectors, labels, is_rare_group)
     table = table.join(_linkages(vectors, whitened, labels, frame_codes, seed), on="cluster_label", how="left")
     if former is None:
+        measured = _stability(vectors, labels, frame_ids, settings, seed)
         stability = pl.DataFrame(
-            {
-                "cluster_label": table["cluster_label"],
-                "stability": _stability(vectors, labels, frame_ids, settings, seed),
-            }
+            {"cluster_label": range(len(measured)), "stability": measured},
+            schema={"cluster_label": pl.Int32, "stability": pl.Float32},
         )
     else:
         stability = former.select("cluster_label", "stability")
@@ -203,7 +202,8 @@ def _stability(
         again = cluster_instances(vectors[drawn], [frame_ids[row] for row in drawn], settings, seed).labels
         for label in range(count):
             own = labels[drawn] == label
-            if own.sum() >= min(settings.min_cluster_size, _RESAMPLED_SHARE * (labels == label).sum()) > 0:
+            enough = min(settings.min_cluster_size, _RESAMPLED_SHARE * (labels == label).sum())
+            if own.sum() >= max(enough, settings.min_rare_cluster_size):
                 found[label].append(_best_jaccard(own, again))
     return [float(np.mean(values)) if values else None for values in found]
 
