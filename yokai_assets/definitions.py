@@ -21,6 +21,7 @@ from yokai_assets.defs.reports import assets as report_assets
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.series import assets as series_assets
 from yokai_assets.defs.series import checks as series_checks
+from yokai_assets.defs.series import grouping, registry
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -34,7 +35,9 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     assets = [
         *episode_assets.ASSETS,
         *series_assets.ASSETS,
-        *series_assets.SOURCES,
+        *grouping.ASSETS,
+        *registry.ASSETS,
+        *registry.SOURCES,
         *character_assets.ASSETS,
         *models.ASSETS,
         *report_assets.ASSETS,

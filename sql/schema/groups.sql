@@ -21,6 +21,10 @@ CREATE TABLE groups (
     "halves_linkage" FLOAT,
     -- Mean Jaccard index with what parts of the series give.
     "stability"      FLOAT,
-    -- `merge`, `split` or `unstable`.
+    -- Median share of its boxes' outline on the frame's edge.
+    "edge_contact"   FLOAT,
+    -- Share of members that look like figures who touch.
+    "several_share"  FLOAT,
+    -- `merge`, `split`, `several`, `scenery` or `unstable`.
     "suspicion"      VARCHAR
 );

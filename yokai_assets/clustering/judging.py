@@ -30,6 +30,14 @@ SPLIT_RIVAL_LINKAGE = 0.5
 UNSTABLE_JACCARD = 0.5
 """Mean Jaccard index under resampling below which a group is not found again (Hennig 2007: "dissolved")."""
 
+SCENERY_EDGE_CONTACT = 0.4
+"""Median edge contact from which a group is scenery: clouds of a film had .5, characters of five series 0. One whole
+side of a box, as of figures cut off below the chest, is .25."""
+
+SEVERAL_SHARE = 0.5
+"""Share of members with more than one lobe from which a group is suspected to be pairs who touch (or big heads on thin
+necks: shown, but never kept from training)."""
+
 _SAMPLE = 6_000
 _SILHOUETTE_SAMPLE = 5_000
 _RESAMPLES, _RESAMPLED_SHARE = 3, 0.8
@@ -63,6 +71,7 @@ def judge_groups(
     seed: int,
     *,
     former: pl.DataFrame | None = None,
+    shapes: pl.DataFrame | None = None,
 ) -> GroupJudgement:
     """Judge the groups of unit vectors.
 
@@ -75,6 +84,7 @@ def judge_groups(
         seed: Seed of everything random.
         former: `GROUPS` of the clustering that these groups still are, new members aside: stability is taken from it.
             Unset: it is measured.
+        shapes: `edge_contact_share` and `lobe_count` of `INSTANCES`, in the order of the vectors; unset: not judged.
     """
     frame_codes = np.unique(np.asarray(frame_ids, dtype=str), return_inverse=True)[1].ravel()
     whitened = half_whiten(vectors)
@@ -88,7 +98,8 @@ def judge_groups(
         )
     else:
         stability = former.select("cluster_label", "stability")
-    table = table.join(stability, on="cluster_label", how="left").with_columns(suspicion=_suspicion())
+    table = table.join(stability, on="cluster_label", how="left")
+    table = table.join(_shapes(labels, shapes), on="cluster_label", how="left").with_columns(suspicion=_suspicion())
     return GroupJudgement(
         table=GROUPS.conform(table.select(GROUPS.schema.names()).sort("cluster_label")),
         instance_count=len(labels),
@@ -104,8 +115,25 @@ def _suspicion() -> pl.Expr:
     return (
         pl.when(is_merge).then(pl.lit("merge"))
         .when(is_split).then(pl.lit("split"))
+        .when(pl.col("edge_contact") >= SCENERY_EDGE_CONTACT).then(pl.lit("scenery"))
+        .when(pl.col("several_share") >= SEVERAL_SHARE).then(pl.lit("several"))
         .when(is_unstable).then(pl.lit("unstable"))
     )  # fmt: skip
+
+
+def _shapes(labels: np.ndarray, shapes: pl.DataFrame | None) -> pl.DataFrame:
+    measured = shapes if shapes is not None else pl.DataFrame(
+        schema={"edge_contact_share": pl.Float32, "lobe_count": pl.Int32}
+    ).clear(len(labels))  # fmt: skip
+    return (
+        measured.with_columns(pl.Series("cluster_label", labels, dtype=pl.Int32))
+        .filter(pl.col("cluster_label") != NOISE)
+        .group_by("cluster_label")
+        .agg(
+            pl.col("edge_contact_share").median().cast(pl.Float32).alias("edge_contact"),
+            (pl.col("lobe_count") > 1).mean().cast(pl.Float32).alias("several_share"),
+        )
+    )
 
 
 def _tightness(vectors: np.ndarray, labels: np.ndarray, is_rare: np.ndarray) -> pl.DataFrame:

@@ -113,3 +113,14 @@ def _cutouts(rows: pl.DataFrame, places: np.ndarray, layout: Layout) -> dict[str
     episodes = wanted["episode"].unique().to_list()
     found = read_columns(INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_wanted, skip_damaged=True)
     return dict(found.iter_rows())
+
+
+def cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, list[str]]:
+    """Return group -> cut-outs, largest group first, reading only the episodes that are needed."""
+    top = rows.group_by(column, maintain_order=True).head(8)
+    sizes = rows.group_by(column).len().sort("len", descending=True)
+    folder, episodes = layout.tables / "character_layers", top["episode"].unique().to_list()
+    is_shown = pl.col("instance_id").is_in(top["instance_id"].implode())
+    instances = read_columns(INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_shown)
+    named = top.join(instances, on="instance_id", how="inner", maintain_order="left")
+    return {str(key): named.filter(pl.col(column) == key)["cutout"].to_list() for key in sizes[column]}

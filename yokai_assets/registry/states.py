@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from yokai_assets.clustering.judging import MERGED_HALVES_LINKAGE, UNSTABLE_JACCARD
+from yokai_assets.clustering.judging import MERGED_HALVES_LINKAGE, SCENERY_EDGE_CONTACT, UNSTABLE_JACCARD
 from yokai_assets.registry.decisions import Accept, Decision, DecisionLog, Dismiss, Retire
 
 State = Literal["active", "too_small", "provisional", "split_from", "merged_into", "not_a_character", "retired"]
@@ -69,23 +69,32 @@ class Situation:
 
 
 def doubts_of(groups: pl.DataFrame) -> dict[int, Doubt]:
-    """Return cluster label -> doubt of the groups that two signs speak against.
+    """Return cluster label -> doubt of the groups that are not to be trained unasked.
 
-    One sign alone is a suspicion that is shown: a character with two looks has unlike halves, and one whose rival is
-    near is not always found again. Both together are a mixture.
+    Scenery: most of its images are cut off by the frame all around. A mixture: its halves are as unlike as two
+    characters, *and* it is not found again; either alone is only shown, for a character with two looks has unlike
+    halves, and one whose rival is near is not always found again.
 
     Args:
         groups: `GROUPS`.
     """
-    is_doubted = (pl.col("halves_linkage") < MERGED_HALVES_LINKAGE) & (pl.col("stability") < UNSTABLE_JACCARD)
-    return {
+    is_mixture = (pl.col("halves_linkage") < MERGED_HALVES_LINKAGE) & (pl.col("stability") < UNSTABLE_JACCARD)
+    mixtures = {
         row["cluster_label"]: Doubt(
             "provisional",
             f"its halves are unlike ({row['halves_linkage']:.2f} of 1) and parts of the series do not give it again "
             f"({row['stability']:.0%})",
         )
-        for row in groups.filter(is_doubted).iter_rows(named=True)
+        for row in groups.filter(is_mixture).iter_rows(named=True)
     }
+    scenery = {
+        row["cluster_label"]: Doubt(
+            "not_a_character",
+            f"the frame's edge cuts {row['edge_contact']:.0%} of the outline of its usual image, as it does scenery",
+        )
+        for row in groups.filter(pl.col("edge_contact") >= SCENERY_EDGE_CONTACT).iter_rows(named=True)
+    }
+    return mixtures | scenery
 
 
 def standing_of(character_id: str, now: Situation, log: DecisionLog, min_cluster_size: int) -> Standing:

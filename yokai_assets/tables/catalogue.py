@@ -159,7 +159,9 @@ GROUPS = TableSpec(
         Column("rival_linkage", pl.Float32, "Likeness of the rival: 0 as strangers, 1 as members.", is_nullable=True),
         Column("halves_linkage", pl.Float32, "Likeness of its own two halves on that scale.", is_nullable=True),
         Column("stability", pl.Float32, "Mean Jaccard index with what parts of the series give.", is_nullable=True),
-        Column("suspicion", pl.String, "`merge`, `split` or `unstable`.", is_nullable=True),
+        Column("edge_contact", pl.Float32, "Median share of its boxes' outline on the frame's edge.", is_nullable=True),
+        Column("several_share", pl.Float32, "Share of members that look like figures who touch.", is_nullable=True),
+        Column("suspicion", pl.String, "`merge`, `split`, `several`, `scenery` or `unstable`.", is_nullable=True),
     ),
     key=("cluster_label",),
 )

@@ -64,6 +64,20 @@ def test_chance_groups_are_not_found_again(series: SyntheticSeries) -> None:
     assert found.table["stray_share"].mean() > 0.2  # pyright: ignore[reportOperatorIssue]
 
 
+def test_scenery_and_pairs_are_seen(series: SyntheticSeries) -> None:
+    """Protects: clouds are no LoRA; pairs are shown, but a big head on a thin neck is trained all the same."""
+    shapes = pl.DataFrame(
+        {
+            "edge_contact_share": np.where(series.truth == 1, 0.5, np.where(series.truth == 3, 0.25, 0.0)),
+            "lobe_count": np.where(series.truth == 2, 2, 1),
+        }
+    )
+    table = judge(series, series.truth, shapes=shapes).table
+    assert table["suspicion"].to_list() == [None, "scenery", "several", None, None, None, None]
+    doubts = doubts_of(table)
+    assert set(doubts) == {1} and doubts[1].state == "not_a_character" and "50%" in doubts[1].reason
+
+
 def test_stability_of_joined_groups_is_that_of_their_clustering(
     series: SyntheticSeries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

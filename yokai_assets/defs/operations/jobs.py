@@ -11,6 +11,7 @@ from yokai_assets.defs.characters import models
 from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.reports import assets as report_assets
 from yokai_assets.defs.series import assets as series_assets
+from yokai_assets.defs.series import grouping, registry
 
 EPISODES_JOB = "episodes"
 SERIES_JOB = "series"
@@ -24,7 +25,7 @@ episodes_job = dg.define_asset_job(
 )
 series_job = dg.define_asset_job(
     SERIES_JOB,
-    selection=series_assets.ASSETS,
+    selection=[*series_assets.ASSETS, *grouping.ASSETS, *registry.ASSETS],
     description="The whole series: index, clustering, character registry.",
 )
 characters_job = dg.define_asset_job(

@@ -16,7 +16,8 @@ from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
 from yokai_assets.defs.results import CODE_VERSION_TAG, SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
-from yokai_assets.defs.series.assets import decisions_fingerprint, frames_fingerprint, index_fingerprint
+from yokai_assets.defs.series.assets import frames_fingerprint, index_fingerprint
+from yokai_assets.defs.series.registry import decisions_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
 from yokai_assets.settings import Settings

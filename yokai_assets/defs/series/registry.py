@@ -1,0 +1,75 @@
+"""The characters of the series and what people decided of them. Rules are in `yokai_assets.registry`."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
+from yokai_assets.previews.groups import cutouts_by
+from yokai_assets.previews.stages import groups_sheet
+from yokai_assets.registry import DecisionStore, RegistryStore, update_registry
+from yokai_assets.registry.deciding import boxes_of
+from yokai_assets.registry.states import STATE_MEANINGS, doubts_of
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.vectors import read_vectors
+
+CHARACTER_COLUMNS = ("character_id", "name", "state", "other_id", "reason", "member_count", "episode_count")
+
+
+def decisions_fingerprint(layout: Layout) -> str:
+    """Return a hash of the decisions that hold now."""
+    return DecisionStore(layout.registry).load().fingerprint
+
+
+character_decisions = dg.AssetSpec(
+    "character_decisions",
+    description="What people decided with `yokai characters`: names, merges, splits, exclusions, what is no character. "
+    "Each decision is an event of it.",
+)
+
+
+@dg.asset(deps=[character_decisions])
+def character_registry(
+    settings: SettingsResource, clusters: pl.DataFrame, group_quality: pl.DataFrame
+) -> dg.MaterializeResult:
+    """The characters of the series, with ids that never move.
+
+    Each clustering is matched to the known characters (shared members first, centroids second), then decisions are
+    applied; what happened to each - born, grown, merged, split, named, ... - is an event. Only `active` ones are
+    trained; the state of the others says why not.
+    """
+    chosen, layout = settings.load(), settings.layout
+    store, decisions = RegistryStore(layout.registry), DecisionStore(layout.registry).load()
+    previous = store.load()
+    with timed() as watch:
+        registry = update_registry(
+            previous, clusters, read_vectors(layout.database).as_embeddings(), chosen.registry,
+            chosen.clustering.min_cluster_size, datetime.now(UTC), decisions=decisions,
+            boxes=boxes_of([reference.instance_id for reference in decisions.referenced()], layout),
+            doubts=doubts_of(group_quality),
+        )  # fmt: skip
+        store.save(registry)
+    states = dict(registry.characters.group_by("state").len().iter_rows())
+    groups = cutouts_by(registry.members.sort("centroid_cosine", descending=True), "character_id", layout)
+    sheet = groups_sheet(groups, layout)
+    metadata = {
+        "registry_version": registry.version,
+        **{f"{state}_count": states.get(state, 0) for state in STATE_MEANINGS},
+        "member_count": registry.members.height,
+        "characters": records(registry.characters.select(CHARACTER_COLUMNS)),
+        "has_changed": registry is not previous,
+        "newest_events": records(registry.new_events.select("character_id", "kind", "other_id", "note")),
+        "decisions": records(registry.decisions.select("decision_id", "meaning", "status", "reason").reverse()),
+        "seconds": watch.seconds,
+        **({"contact_sheet": picture(sheet, "one row per character, most typical first")} if sheet else {}),
+    }
+    return made(
+        "character_registry", chosen, version=registry.content_hash, metadata=metadata,
+        tags={SOURCE_TAG: decisions.fingerprint}, is_partitioned=False,
+    )  # fmt: skip
+
+
+ASSETS = [character_registry]
+SOURCES = [character_decisions]
