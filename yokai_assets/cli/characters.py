@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from yokai_assets.previews.characters import character_montage
+from yokai_assets.previews.cutouts import cutouts_of
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.registry import DecisionLog, DecisionStore, Registry, RegistryError, RegistryStore
 from yokai_assets.registry.deciding import (
@@ -28,8 +29,8 @@ from yokai_assets.registry.decisions import InstanceRef, Split, Undo, What
 from yokai_assets.registry.states import GONE
 from yokai_assets.settings import Settings, load_settings
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import read_columns, read_partitions
-from yokai_assets.tables import EMBEDDINGS, INSTANCES
+from yokai_assets.storage.parquet import read_partitions
+from yokai_assets.tables import EMBEDDINGS
 
 HIDDEN_STATES = (*GONE, "not_a_character")
 
@@ -283,20 +284,11 @@ def _images(members: pl.DataFrame, layout: Layout) -> Table:
     table = Table(box=None, show_header=False)
     for column in ("instance", "cosine", "cut-out"):
         table.add_column(column, overflow="fold" if column == "cut-out" else "ellipsis", no_wrap=column != "cut-out")
-    files = _cutouts(members, layout)
+    files = cutouts_of(members, layout)
     for row in members.iter_rows(named=True):
         name = row["instance_id"]
         table.add_row(f"  {name}", f"{row['centroid_cosine']:.3f}", files.get(name, "its cut-out is gone"))
     return table
-
-
-def _cutouts(members: pl.DataFrame, layout: Layout) -> dict[str, str]:
-    is_member = pl.col("instance_id").is_in(members["instance_id"].implode())
-    folder, episodes = layout.tables / "character_layers", members["episode"].unique().to_list()
-    found = read_columns(
-        INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_member, skip_damaged=True
-    )  # fmt: skip
-    return dict(found.iter_rows())
 
 
 def _parts(desk: Desk, character: str, count: int) -> list[list[str]]:
@@ -318,6 +310,6 @@ def _parts_sheet(desk: Desk, parts: list[list[str]]) -> Image.Image | None:
     groups = {}
     for number, part in enumerate(parts):
         own = members.filter(pl.col("instance_id").is_in(part)).sort("centroid_cosine", descending=True).head(8)
-        files = _cutouts(own, desk.layout)
+        files = cutouts_of(own, desk.layout)
         groups[f"part {number} ({len(part)})"] = [files[name] for name in own["instance_id"] if name in files]
     return groups_sheet(groups, desk.layout)

@@ -11,15 +11,14 @@ from yokai_assets.devices import resolve_device
 from yokai_assets.embedding.instances import neutral_ground
 from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
 from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.previews.cutouts import cutouts_of
 from yokai_assets.previews.stages import files_sheet
 from yokai_assets.registry import RegistryStore
 from yokai_assets.settings import Settings, load_settings
 from yokai_assets.settings.loading import SettingsError
 from yokai_assets.storage.database import open_read_only
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import read_columns
 from yokai_assets.storage.sql import render_sql
-from yokai_assets.tables import INSTANCES
 
 
 def show_similar(config_file: Path | None, image: Path, count: int, sheet: Path | None) -> None:
@@ -79,14 +78,10 @@ def nearest_instances(image: Path, settings: Settings, layout: Layout, count: in
 
 
 def _with_characters(found: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    episodes = found["episode"].unique().to_list()
-    is_found = pl.col("instance_id").is_in(found["instance_id"].implode())
-    cutouts = read_columns(
-        INSTANCES, layout.tables / "character_layers", ["instance_id", "cutout"], episodes, where=is_found,
-        skip_damaged=True,
-    )  # fmt: skip
+    files = cutouts_of(found, layout)
+    cutouts = [files.get(name) for name in found["instance_id"]]
+    joined = found.with_columns(pl.Series("cutout", cutouts, dtype=pl.String))
     registry = RegistryStore(layout.registry).load()
-    joined = found.join(cutouts, on="instance_id", how="left", maintain_order="left")
     if registry is None:
         return joined.with_columns(character_id=pl.lit(None, pl.String))
     members = registry.members.select("instance_id", "character_id")

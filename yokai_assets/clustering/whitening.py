@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 MAX_DIMENSIONS, MAX_DIMENSIONS_OF_FEW = 256, 128
-FEW_INSTANCES = 4_000
+FEW_INSTANCES = 7_000
 """Up to here fewer dimensions are kept: a covariance of few instances is mostly chance in its smaller directions.
 
-Among 50,000 synthetic instances, 54 of 100 characters were found in 128 of 512 dimensions, 95 in 256.
+Among 50,000 synthetic instances, 54 of 100 characters were found in 128 of 512 dimensions, 95 in 256; among 6,000, 58
+of 60 in 128, with 99 % of their members, and 56 in 256, with 73 %.
 """
 
 MIN_INSTANCES = 32

@@ -10,12 +10,12 @@ import polars as pl
 from PIL import Image
 
 from yokai_assets.analysis.diversity import medoids
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.previews.cutouts import cutouts_of, open_or_blank
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.registry.registry import Registry
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns
-from yokai_assets.tables import EMBEDDINGS, INSTANCES, TableError
+from yokai_assets.tables import EMBEDDINGS, TableError
 
 COLUMNS, TYPICAL_COUNT, DOUBTFUL_COUNT = 8, 16, 8
 _MAX_MEMBERS = 600
@@ -29,18 +29,19 @@ def character_montage(character_id: str, registry: Registry, layout: Layout) -> 
     """
     members = registry.members_of(character_id)
     with contextlib.suppress(TableError):
-        shown = _with_files(_sample(members), layout)
-        vectors, shown = _vectors(shown, layout)
+        vectors, shown = _vectors(_sample(members), layout)
+        files = cutouts_of(shown, layout)
         if shown.is_empty():
             return None
         looks = medoids(vectors, TYPICAL_COUNT)
         doubtful = _doubtful(vectors, character_id, registry, set(looks))
-        files = shown["cutout"].to_list()
-        images = [_open(layout, files[place]) for place in looks]
+        pictures = [files.get(name, "") for name in shown["instance_id"]]
+        images = [open_or_blank(layout, pictures[place]) for place in looks]
         labels = [""] * len(looks)
         if doubtful:
             fill = -len(looks) % min(COLUMNS, len(looks) + len(doubtful)) if len(looks) > COLUMNS else 0
-            images += [_blank() for _ in range(fill)] + [_open(layout, files[place]) for place, _ in doubtful]
+            images += [open_or_blank(layout, "") for _ in range(fill)]
+            images += [open_or_blank(layout, pictures[place]) for place, _ in doubtful]
             labels += [""] * fill + [note for _, note in doubtful]
         name = registry.characters.filter(pl.col("character_id") == character_id)["name"].to_list()
         title = f"{character_id}{f' · {name[0]}' if name and name[0] else ''} · {members.height:,} images"
@@ -56,15 +57,6 @@ def _sample(members: pl.DataFrame) -> pl.DataFrame:
         return order
     step = order.gather_every(-(-order.height // (_MAX_MEMBERS - 100)))
     return pl.concat([step, order.tail(100)]).unique("instance_id", maintain_order=True)
-
-
-def _with_files(members: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    is_member = pl.col("instance_id").is_in(members["instance_id"].implode())
-    folder, episodes = layout.tables / "character_layers", members["episode"].unique().to_list()
-    files = read_columns(
-        INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_member, skip_damaged=True
-    )  # fmt: skip
-    return members.join(files, on="instance_id", how="inner", maintain_order="left")
 
 
 def _vectors(members: pl.DataFrame, layout: Layout) -> tuple[np.ndarray, pl.DataFrame]:
@@ -94,15 +86,3 @@ def _doubtful(vectors: np.ndarray, character_id: str, registry: Registry, taken:
     names = others["character_id"].to_list()
     places = [int(place) for place in np.argsort(margin, kind="stable") if int(place) not in taken][:DOUBTFUL_COUNT]
     return [(place, f"{names[int(rivals[place].argmax())]} {margin[place]:+.2f}") for place in places]
-
-
-def _open(layout: Layout, file: str) -> Image.Image:
-    with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
-        image = Image.open(stream)
-        image.load()
-        return image
-    return _blank()
-
-
-def _blank() -> Image.Image:
-    return Image.new("RGBA", (8, 8), (0, 0, 0, 0))

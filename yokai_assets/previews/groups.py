@@ -8,17 +8,16 @@ import contextlib
 import numpy as np
 import polars as pl
 from PIL import Image
-from upath import UPath
 
 from yokai_assets.analysis.diversity import medoids
 from yokai_assets.clustering.judging import halves_of
 from yokai_assets.clustering.whitening import half_whiten
 from yokai_assets.previews.charts import scatter_chart
+from yokai_assets.previews.cutouts import cutouts_of
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import read_columns
 from yokai_assets.storage.vectors import VectorIndex
-from yokai_assets.tables import INSTANCES, TableError
+from yokai_assets.tables import TableError
 
 MAX_POINTS, MAX_SUSPECTS, PER_SIDE = 3_000, 8, 8
 _MIN_POINTS = 12
@@ -90,7 +89,7 @@ def suspects_sheet(
             break
     shown = {name: _medoids_of(vectors, rows, seed) for name, rows in sides.items()}
     with contextlib.suppress(TableError):
-        files = _cutouts(index.rows, np.concatenate(list(shown.values())), layout)
+        files = cutouts_of(index.rows[np.concatenate(list(shown.values())).tolist()], layout)
         ids = index.rows["instance_id"]
         return groups_sheet(
             {name: [files[ids[int(row)]] for row in rows if ids[int(row)] in files] for name, rows in shown.items()},
@@ -106,21 +105,12 @@ def _medoids_of(vectors: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     return rows[medoids(vectors[rows], PER_SIDE)]
 
 
-def _cutouts(rows: pl.DataFrame, places: np.ndarray, layout: Layout) -> dict[str, str]:
-    wanted = rows[places.tolist()].select("instance_id", "episode")
-    is_wanted = pl.col("instance_id").is_in(wanted["instance_id"].implode())
-    folder: UPath = layout.tables / "character_layers"
-    episodes = wanted["episode"].unique().to_list()
-    found = read_columns(INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_wanted, skip_damaged=True)
-    return dict(found.iter_rows())
-
-
 def cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, list[str]]:
     """Return group -> cut-outs, largest group first, reading only the episodes that are needed."""
     top = rows.group_by(column, maintain_order=True).head(8)
     sizes = rows.group_by(column).len().sort("len", descending=True)
-    folder, episodes = layout.tables / "character_layers", top["episode"].unique().to_list()
-    is_shown = pl.col("instance_id").is_in(top["instance_id"].implode())
-    instances = read_columns(INSTANCES, folder, ["instance_id", "cutout"], episodes, where=is_shown)
-    named = top.join(instances, on="instance_id", how="inner", maintain_order="left")
-    return {str(key): named.filter(pl.col(column) == key)["cutout"].to_list() for key in sizes[column]}
+    files = cutouts_of(top, layout)
+    named = top.filter(pl.col("instance_id").is_in(list(files)))
+    return {
+        str(key): [files[name] for name in named.filter(pl.col(column) == key)["instance_id"]] for key in sizes[column]
+    }

@@ -13,6 +13,7 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.previews.cutouts import open_or_blank
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns
@@ -90,17 +91,8 @@ def groups_sheet(
         row = cutouts[:per_group]
         files += row + [""] * (per_group - len(row))
         labels += [name] + [""] * (per_group - 1)
-    images = [_open_or_blank(layout, file) for file in files]
+    images = [open_or_blank(layout, file) for file in files]
     return _sheet(images, labels, columns=per_group, tile_px=84)
-
-
-def _open_or_blank(layout: Layout, file: str) -> Image.Image:
-    if file:
-        with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
-            image = Image.open(stream)
-            image.load()
-            return image
-    return Image.new("RGBA", (8, 8), (0, 0, 0, 0))
 
 
 def _sheet(

@@ -129,7 +129,7 @@ class ClusteringSettings(Section):
     """Finding groups of instances that show one character."""
 
     method: Literal["auto", "umap_hdbscan", "communities"] = Field(
-        default="auto", description="How groups are found; auto: by UMAP and HDBSCAN up to 50,000 instances."
+        default="auto", description="How groups are found; auto: by UMAP and HDBSCAN up to 4,000 instances."
     )
     min_cluster_size: int = Field(
         default=25, ge=2, le=100_000, description="Images from which a group is a character that can be trained."

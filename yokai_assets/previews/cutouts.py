@@ -1,0 +1,34 @@
+"""Cut-outs of instances for pictures: which file it is, and its image. What is gone or unreadable is left blank."""
+
+import contextlib
+
+import polars as pl
+from PIL import Image
+
+from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import read_columns
+from yokai_assets.tables import INSTANCES
+
+
+def cutouts_of(rows: pl.DataFrame, layout: Layout) -> dict[str, str]:
+    """Return instance -> cut-out, relative to the data root, reading only the episodes that are needed.
+
+    Args:
+        rows: `instance_id` and `episode`; instances that are there no more, or whose table is damaged, are left out.
+        layout: Where tables lie.
+    """
+    is_wanted = pl.col("instance_id").is_in(rows["instance_id"].implode())
+    folder, episodes = layout.tables / "character_layers", rows["episode"].unique().to_list()
+    columns = ["instance_id", "cutout"]
+    return dict(read_columns(INSTANCES, folder, columns, episodes, where=is_wanted, skip_damaged=True).iter_rows())
+
+
+def open_or_blank(layout: Layout, file: str) -> Image.Image:
+    """Return a cut-out, or a transparent picture for no file and for one that cannot be read."""
+    if file:
+        with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
+            image = Image.open(stream)
+            image.load()
+            return image
+    return Image.new("RGBA", (8, 8), (0, 0, 0, 0))
