@@ -122,11 +122,16 @@ def _cluster(
     neighbors = cosine_neighbors(whitened, max(settings.umap_neighbors, refinement.VOTERS), seed)
     method = chosen_method(settings, len(vectors))
     grouping = METHODS[method](whitened, neighbors, settings, seed)
-    labels = refinement.expel_strangers(whitened, grouping.labels, neighbors)
+    labels = refinement.drop_incoherent(vectors, whitened, grouping.labels, frame_codes)
+    is_dropped = (labels == NOISE) & (grouping.labels != NOISE)
+    labels = refinement.expel_strangers(whitened, labels, neighbors)
     labels = refinement.expel_outliers(whitened, labels)
     labels = refinement.merge_fragments(vectors, labels, frame_codes)
     labels, votes = refinement.adopt_noise(whitened, labels, neighbors)
     candidates = np.where(labels == NOISE, grouping.fine_labels, NOISE)
+    # Among strangers fine groups come about by chance; one that is large may be a frequent character in their midst.
+    large = np.flatnonzero(np.bincount(candidates[candidates != NOISE]) >= settings.min_cluster_size)
+    candidates = np.where(is_dropped & ~np.isin(candidates, large), NOISE, candidates)
     labels, is_rare = refinement.confirm_rare_groups(labels, candidates, neighbors, settings.min_rare_cluster_size)
     # A few views of a frequent character (cut by the frame's edge, say) may look like a rare one until held against it.
     labels = refinement.merge_fragments(vectors, labels, frame_codes)

@@ -28,6 +28,7 @@ MERGE_LINKAGE = 0.75
 MIN_FRAME_MATES = 20
 SHARED_FRAME_SHARE = 0.02
 RARE_PURITY = 0.5
+MIN_COHESION, MIN_COHESION_SHARE, MIN_GROUPS_TO_COMPARE = 0.1, 0.4, 3
 
 _BLOCK_ROWS = 65_536
 
@@ -69,6 +70,33 @@ def votes_for(labels: np.ndarray, neighbors: Neighbors, candidates: np.ndarray) 
     if near.shape[1] == 0:
         return np.zeros(len(labels), dtype=np.float32)
     return (labels[near] == candidates[:, None]).mean(axis=1, dtype=np.float32)
+
+
+def drop_incoherent(
+    vectors: np.ndarray, whitened: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray
+) -> np.ndarray:
+    """Make noise of groups whose members have next to nothing in common: what density gathers of strangers.
+
+    A group goes when two measures agree. In the half-whitened space, where two instances with nothing in common have a
+    cosine of 0, the mean cosine of two members is below .1 or below .4 of the median group's; and by the vectors as
+    they came, it exceeds that of strangers (`stranger_cosine`) by less than .4 of what the median group's does. One of
+    them alone errs: whitening leaves a handful of characters little in common, and frame mates of one show look alike.
+    Fewer than three groups have no median worth the name.
+    """
+    inside, usual = _cohesion(whitened, labels), _cohesion(vectors, labels)
+    if len(inside) < MIN_GROUPS_TO_COMPARE:
+        return labels
+    above = usual - stranger_cosine(vectors, labels, frame_codes)
+    is_loose = (inside < MIN_COHESION) | (inside < MIN_COHESION_SHARE * np.median(inside))
+    is_dropped = is_loose & (above < MIN_COHESION_SHARE * np.median(above))
+    return _consecutive(np.where(np.append(is_dropped, True)[labels], NOISE, labels).astype(np.int32))
+
+
+def _cohesion(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the mean cosine of two different members of every group, float64 [K]."""
+    sizes = np.bincount(labels[labels != NOISE]).astype(np.float64)
+    squares = (_sums(vectors, labels) ** 2).sum(axis=1)
+    return (squares - sizes) / np.maximum(sizes * (sizes - 1.0), 1.0)
 
 
 def expel_strangers(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> np.ndarray:

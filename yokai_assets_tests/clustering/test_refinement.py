@@ -149,3 +149,28 @@ def test_refinement_of_noise_alone(size: int) -> None:
         refinement.drop_small_groups(labels, 3),
     ):
         np.testing.assert_array_equal(refined, labels)
+
+
+def test_a_group_of_strangers_is_no_group() -> None:
+    """Protects: what density gathers of those who are like nobody does not become the largest character."""
+    strangers = np.random.default_rng(0).normal(size=(100, DIMENSION))
+    strangers /= np.linalg.norm(strangers, axis=1, keepdims=True)
+    vectors = np.concatenate([cloud(0, 40), cloud(1, 40), cloud(2, 40), strangers.astype(np.float32)])
+    labels = labels_of(40, 40, 40, 100)
+    found = refinement.drop_incoherent(vectors, vectors, labels, frames(220))
+    assert found.tolist() == [0] * 40 + [1] * 40 + [2] * 40 + [-1] * 100
+    nobody = np.full(220, -1, np.int32)
+    assert refinement.drop_incoherent(vectors, vectors, nobody, frames(220)).tolist() == nobody.tolist()
+    kept = labels_of(40, 40, 40)
+    assert refinement.drop_incoherent(vectors[:120], vectors[:120], kept, frames(120)).tolist() == kept.tolist()
+
+
+def test_one_measure_alone_drops_nobody() -> None:
+    """Protects: a handful of characters, in whom whitening leaves little; a series of one character."""
+    vectors = np.concatenate([cloud(0, 40), cloud(1, 40), cloud(2, 40)])
+    labels = labels_of(40, 40, 40)
+    whitened = np.random.default_rng(1).normal(size=vectors.shape).astype(np.float32)
+    whitened /= np.linalg.norm(whitened, axis=1, keepdims=True)
+    assert refinement.drop_incoherent(vectors, whitened, labels, frames(120)).tolist() == labels.tolist()
+    alone = np.zeros(120, np.int32)
+    assert refinement.drop_incoherent(whitened, whitened, alone, frames(120)).tolist() == alone.tolist()
