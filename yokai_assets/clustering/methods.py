@@ -50,7 +50,7 @@ METHODS: Mapping[str, GroupingMethod] = {"umap_hdbscan": umap_hdbscan, "communit
 AUTO_LIMIT = 4_000
 """Instances up to which `auto` takes UMAP and HDBSCAN, which miss fewer characters of few instances.
 
-Beyond, communities find as many or more and reject three to ten times as many strangers, in a third of the time
+Beyond, communities find as many or more and reject more strangers, in a third of the time
 (`docs/performance.md`). Asking on a sample which method agrees better with itself was tried instead of a number: it
 takes UMAP where communities are better (.87 against .78 at 10,000), for strangers who are always let in agree too."""
 
