@@ -13,6 +13,7 @@ import numpy as np
 
 from yokai_assets.clustering import refinement
 from yokai_assets.clustering.grouping import NOISE, Grouping
+from yokai_assets.clustering.linkage import merge_fragments
 from yokai_assets.clustering.methods import METHODS, chosen_method
 from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
 from yokai_assets.clustering.representatives import representatives_of
@@ -126,7 +127,7 @@ def _cluster(
     is_dropped = (labels == NOISE) & (grouping.labels != NOISE)
     labels = refinement.expel_strangers(whitened, labels, neighbors)
     labels = refinement.expel_outliers(whitened, labels)
-    labels = refinement.merge_fragments(vectors, labels, frame_codes)
+    labels = merge_fragments(vectors, labels, frame_codes)
     labels, votes = refinement.adopt_noise(whitened, labels, neighbors)
     candidates = np.where(labels == NOISE, grouping.fine_labels, NOISE)
     # Among strangers fine groups come about by chance; one that is large may be a frequent character in their midst.
@@ -134,7 +135,7 @@ def _cluster(
     candidates = np.where(is_dropped & ~np.isin(candidates, large), NOISE, candidates)
     labels, is_rare = refinement.confirm_rare_groups(labels, candidates, neighbors, settings.min_rare_cluster_size)
     # A few views of a frequent character (cut by the frame's edge, say) may look like a rare one until held against it.
-    labels = refinement.merge_fragments(vectors, labels, frame_codes)
+    labels = merge_fragments(vectors, labels, frame_codes)
     is_rare = is_rare & ~np.isin(labels, labels[~is_rare & (labels != NOISE)])
     labels = refinement.separate_frame_mates(whitened, labels, neighbors, frame_codes)
     labels = refinement.number_by_size(refinement.drop_small_groups(labels, settings.min_rare_cluster_size))

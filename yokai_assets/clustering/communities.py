@@ -5,7 +5,8 @@ The method for hundreds of thousands of instances; what all methods share is in 
 
 import numpy as np
 
-from yokai_assets.clustering.grouping import NOISE, Grouping
+from yokai_assets.clustering.grouping import NOISE, Grouping, consecutive
+from yokai_assets.clustering.linkage import mean_inside
 from yokai_assets.clustering.neighbors import Neighbors
 from yokai_assets.settings.model import ClusteringSettings
 
@@ -52,7 +53,7 @@ def communities(vectors: np.ndarray, neighbors: Neighbors, settings: ClusteringS
     fine = np.where(is_group[found], found, NOISE).astype(np.int32)
     labels = np.where((sizes >= settings.min_cluster_size)[found], fine, NOISE).astype(np.int32)
     strength = np.einsum("nd,nd->n", vectors, centroids[found]).clip(0.0, 1.0)
-    return Grouping(_numbered(labels), np.where(labels == NOISE, 0.0, strength).astype(np.float32), fine, parameters)
+    return Grouping(consecutive(labels), np.where(labels == NOISE, 0.0, strength).astype(np.float32), fine, parameters)
 
 
 def _leiden(neighbors: Neighbors, resolution: float, seed: int) -> np.ndarray:
@@ -93,13 +94,5 @@ def _centroids(vectors: np.ndarray, found: np.ndarray, sizes: np.ndarray) -> tup
     belongs = csr_array((np.ones(total, np.float32), (found, np.arange(total))), shape=(len(sizes), total))
     sums = belongs @ vectors
     squares = (sums.astype(np.float64) ** 2).sum(axis=1)
-    cohesion = (squares - sizes) / np.maximum(sizes * (sizes - 1.0), 1.0)
-    return (sums / np.sqrt(np.maximum(squares, 1e-12))[:, None]).astype(np.float32), cohesion
-
-
-def _numbered(labels: np.ndarray) -> np.ndarray:
-    """Number groups from 0 without gaps; noise stays noise."""
-    found = np.unique(labels[labels != NOISE])
-    numbers = np.full(int(labels.max(initial=NOISE)) + 2, NOISE, np.int32)
-    numbers[found] = np.arange(len(found))
-    return numbers[labels]
+    centroids = (sums / np.sqrt(np.maximum(squares, 1e-12))[:, None]).astype(np.float32)
+    return centroids, mean_inside(squares, sizes)

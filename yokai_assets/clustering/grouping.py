@@ -11,6 +11,14 @@ from yokai_assets.settings.model import ClusteringSettings
 NOISE = -1
 
 
+def consecutive(labels: np.ndarray) -> np.ndarray:
+    """Number groups from 0 without gaps, in their order; noise stays noise. int32 [N]."""
+    found = np.unique(labels[labels != NOISE])
+    numbers = np.full(int(labels.max(initial=NOISE)) + 2, NOISE, np.int32)
+    numbers[found] = np.arange(len(found))
+    return numbers[labels]
+
+
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """Raw groups of a method.

@@ -12,6 +12,7 @@ import polars as pl
 from yokai_assets.clustering import refinement
 from yokai_assets.clustering.clustering import cluster_instances
 from yokai_assets.clustering.grouping import NOISE
+from yokai_assets.clustering.linkage import linkages, stranger_cosine
 from yokai_assets.clustering.whitening import half_whiten
 from yokai_assets.settings.model import ClusteringSettings
 from yokai_assets.tables import GROUPS
@@ -19,7 +20,7 @@ from yokai_assets.tables import GROUPS
 MERGED_HALVES_LINKAGE = 0.45
 """Linkage of a group's two halves below which it is suspected to be two characters.
 
-On the scale of `refinement.merge_fragments` (0: two different characters, 1: as within the tighter half), with halves
+On the scale of `linkage.merge_fragments` (0: two different characters, 1: as within the tighter half), with halves
 by 2-means in the half-whitened space. Groups of one character had .48 and more in 95 of 100 cases (median .74 on
 CLIP-like series, .9 on drawn ones), two nearest characters taken as one .02 to .3 in the median; a small character
 lost in one a hundred times its size is not seen so."""
@@ -50,14 +51,12 @@ class GroupJudgement:
 
     Attributes:
         table: `GROUPS`, by label.
-        instance_count: Instances clustered.
         noise_share: Share of instances in no group.
         silhouette: Mean silhouette coefficient by cosine distance (Rousseeuw 1987) in the half-whitened space in which
             groups are found, over at most 5,000 members; None with fewer than two groups.
     """
 
     table: pl.DataFrame
-    instance_count: int
     noise_share: float
     silhouette: float | None
 
@@ -102,7 +101,6 @@ def judge_groups(
     table = table.join(_shapes(labels, shapes), on="cluster_label", how="left").with_columns(suspicion=_suspicion())
     return GroupJudgement(
         table=GROUPS.conform(table.select(GROUPS.schema.names()).sort("cluster_label")),
-        instance_count=len(labels),
         noise_share=float((labels == NOISE).mean()) if len(labels) else 0.0,
         silhouette=_silhouette(whitened, labels, seed),
     )
@@ -166,8 +164,8 @@ def _linkages(
     vectors: np.ndarray, whitened: np.ndarray, labels: np.ndarray, frame_codes: np.ndarray, seed: int
 ) -> pl.DataFrame:
     """Return of every group its rival with their linkage, and the linkage of its own halves."""
-    stranger = refinement.stranger_cosine(vectors, labels, frame_codes)
-    between = refinement.linkages(vectors, labels, stranger)
+    stranger = stranger_cosine(vectors, labels, frame_codes)
+    between = linkages(vectors, labels, stranger)
     rows = []
     for label in range(len(between)):
         members = np.flatnonzero(labels == label)
@@ -208,7 +206,7 @@ def _halves_linkage(
     if len(other) < 3:
         return None
     labels = np.repeat(np.array([0, 1], np.int32), [len(one), len(other)])
-    return float(refinement.linkages(vectors[np.concatenate([one, other])], labels, stranger)[0, 1])
+    return float(linkages(vectors[np.concatenate([one, other])], labels, stranger)[0, 1])
 
 
 def _stability(

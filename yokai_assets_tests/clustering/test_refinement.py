@@ -2,32 +2,8 @@ import numpy as np
 import pytest
 
 from yokai_assets.clustering import refinement
-from yokai_assets.clustering.neighbors import Neighbors, cosine_neighbors
-
-DIMENSION = 32
-
-
-def cloud(axis: int, count: int, spread: float = 0.15, seed: int = 0) -> np.ndarray:
-    """Return unit vectors around an axis, float32 [count, 32]."""
-    points = np.eye(DIMENSION)[axis] + np.random.default_rng(100 * axis + seed).normal(size=(count, DIMENSION)) * spread
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
-
-
-def between(first: int, second: int, share: float) -> np.ndarray:
-    point = (1 - share) * np.eye(DIMENSION)[first] + share * np.eye(DIMENSION)[second]
-    return (point / np.linalg.norm(point)).astype(np.float32)[None]
-
-
-def near(vectors: np.ndarray) -> Neighbors:
-    return cosine_neighbors(vectors, 15, seed=0)
-
-
-def labels_of(*sizes: int) -> np.ndarray:
-    return np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
-
-
-def frames(count: int) -> np.ndarray:
-    return np.arange(count)
+from yokai_assets.clustering.linkage import merge_fragments
+from yokai_assets_tests.clustering.clouds import DIMENSION, between, cloud, frames, labels_of, near
 
 
 def test_outliers_of_a_group_become_noise() -> None:
@@ -53,45 +29,6 @@ def test_a_long_shot_stays_with_its_character() -> None:
     vectors = np.vstack([character, shot / np.linalg.norm(shot, axis=1, keepdims=True)])
     refined = refinement.expel_strangers(vectors, labels_of(80), near(vectors))
     assert (refined[60:] == 0).all()
-
-
-def test_fragments_of_one_cloud_are_joined() -> None:
-    """A method that cuts one character in two is mended."""
-    vectors = np.vstack([cloud(0, 80), cloud(1, 40)])
-    cut = np.where(np.arange(120) >= 80, 2, np.random.default_rng(0).integers(2, size=120)).astype(np.int32)
-    joined = refinement.merge_fragments(vectors, cut, frames(120))
-    assert len(set(joined[:80])) == 1 and len(set(joined[80:])) == 1 and joined[0] != joined[-1]
-
-
-def test_shots_of_one_character_are_joined() -> None:
-    """Shots, each denser in itself than it is near the next, are one character if other characters are far."""
-    vectors = np.vstack(
-        [between(0, 1, 0.2) + 0.1 * cloud(5, 30), between(0, 1, 0.4) + 0.1 * cloud(6, 30), cloud(2, 40)]
-    )
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    frame_codes = np.concatenate([np.arange(60), np.arange(40)])  # the third character appears with the first two
-    joined = refinement.merge_fragments(vectors, labels_of(30, 30, 40), frame_codes)
-    np.testing.assert_array_equal(joined, labels_of(60, 40))
-
-
-def test_groups_seen_in_one_frame_are_not_joined() -> None:
-    """Twins who appear together are two characters, however mixed their vectors are."""
-    vectors = cloud(0, 80)
-    cut = np.random.default_rng(0).integers(2, size=80).astype(np.int32)
-    together = np.empty(80, dtype=np.int64)
-    for label in (0, 1):
-        together[cut == label] = np.arange((cut == label).sum())
-    joined = refinement.merge_fragments(vectors, cut, together)
-    np.testing.assert_array_equal(joined, cut)
-
-
-def test_neighbouring_characters_are_not_joined() -> None:
-    """Two clouds that touch are two characters; so are two outfits far apart."""
-    vectors = np.vstack([cloud(0, 50), cloud(1, 50)])
-    vectors = vectors + 0.8  # a common cone, as CLIP vectors have: centroids are then alike
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    joined = refinement.merge_fragments(vectors, labels_of(50, 50), frames(100))
-    np.testing.assert_array_equal(joined, labels_of(50, 50))
 
 
 def test_noise_joins_the_group_its_neighbours_agree_on() -> None:
@@ -134,23 +71,6 @@ def test_groups_are_numbered_by_size() -> None:
     np.testing.assert_array_equal(refinement.drop_small_groups(labels, 3), [-1, -1, -1, -1, -1, 0, 0, 0])
 
 
-@pytest.mark.parametrize("size", [0, 1, 4])
-def test_refinement_of_noise_alone(size: int) -> None:
-    """Nothing to refine is no error."""
-    vectors, labels = cloud(0, size), np.full(size, -1, dtype=np.int32)
-    neighbors, codes = near(vectors), frames(size)
-    for refined in (
-        refinement.expel_outliers(vectors, labels),
-        refinement.expel_strangers(vectors, labels, neighbors),
-        refinement.merge_fragments(vectors, labels, codes),
-        refinement.adopt_noise(vectors, labels, neighbors)[0],
-        refinement.separate_frame_mates(vectors, labels, neighbors, codes),
-        refinement.number_by_size(labels),
-        refinement.drop_small_groups(labels, 3),
-    ):
-        np.testing.assert_array_equal(refined, labels)
-
-
 def test_a_group_of_strangers_is_no_group() -> None:
     """Protects: what density gathers of those who are like nobody does not become the largest character."""
     strangers = np.random.default_rng(0).normal(size=(100, DIMENSION))
@@ -174,3 +94,20 @@ def test_one_measure_alone_drops_nobody() -> None:
     assert refinement.drop_incoherent(vectors, whitened, labels, frames(120)).tolist() == labels.tolist()
     alone = np.zeros(120, np.int32)
     assert refinement.drop_incoherent(whitened, whitened, alone, frames(120)).tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 4])
+def test_refinement_of_noise_alone(size: int) -> None:
+    """Nothing to refine is no error."""
+    vectors, labels = cloud(0, size), np.full(size, -1, dtype=np.int32)
+    neighbors, codes = near(vectors), frames(size)
+    for refined in (
+        refinement.expel_outliers(vectors, labels),
+        refinement.expel_strangers(vectors, labels, neighbors),
+        merge_fragments(vectors, labels, codes),
+        refinement.adopt_noise(vectors, labels, neighbors)[0],
+        refinement.separate_frame_mates(vectors, labels, neighbors, codes),
+        refinement.number_by_size(labels),
+        refinement.drop_small_groups(labels, 3),
+    ):
+        np.testing.assert_array_equal(refined, labels)
