@@ -74,7 +74,7 @@ def merge(config_file: Path | None, into: str, others: tuple[str, ...], even_so:
 
     decide(
         config_file,
-        lambda desk: [Merge(character_id=desk.find(into), others=tuple(desk.find(other) for other in others))],
+        lambda desk: [Merge(character_id=desk.find(into), other=desk.find(other)) for other in others],
         is_forced=even_so,
     )
 

@@ -108,7 +108,7 @@ def _steps(character: str, entry: CharacterEntry, desk: Desk) -> list[What]:
     if entry.merged_into != now.merged_into:
         steps += [Undo(decision_id=d.decision_id) for d in _merges(character, log)]
         if entry.merged_into:
-            steps.append(Merge(character_id=entry.merged_into, others=(character,)))
+            steps.append(Merge(character_id=entry.merged_into, other=character))
     if entry.name != now.name:
         steps.append(Name(character_id=character, name=entry.name))
     if entry.judgement != now.judgement:
@@ -148,7 +148,7 @@ def _of(character: str, kind: type[BaseModel], log: DecisionLog) -> list[Decisio
 
 
 def _merges(character: str, log: DecisionLog) -> list[Decision]:
-    return [d for d in log.in_force if isinstance(d.what, Merge) and character in d.what.others]
+    return [d for d in log.in_force if isinstance(d.what, Merge) and d.what.other == character]
 
 
 def _names(decision: Decision) -> list[str]:

@@ -26,7 +26,7 @@ from yokai_assets.registry.deciding import (
     require_sense,
 )
 from yokai_assets.registry.decisions import InstanceRef, Split, Undo, What
-from yokai_assets.registry.states import GONE
+from yokai_assets.registry.states import GONE, STATE_MEANINGS
 from yokai_assets.settings import Settings, load_settings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_partitions
@@ -99,10 +99,10 @@ def write_down(desk: Desk, whats: Sequence[What]) -> None:
     """Write decisions, tell Dagster of them, and print them."""
     from yokai_assets.defs.operations.session import announce
 
-    for what in whats:
-        decision = desk.store.add(what)
+    decisions = [desk.store.add(what) for what in whats]
+    for decision in decisions:
         click.echo(f"Decision {decision.decision_id}: {decision.in_words()}.")
-        announce(decision, desk.store.load().fingerprint, desk.settings)
+    announce(decisions, desk.store.load().fingerprint, desk.settings)
 
 
 def list_characters(config_file: Path | None, is_all: bool) -> None:
@@ -148,6 +148,7 @@ def show_character(config_file: Path | None, text: str, count: int, sheet: Path 
     other = f" {row['other_id']}" if row["other_id"] else ""
     reason = f": {row['reason']}" if row["reason"] else ""
     console.print(f"[bold]{escape(desk.called(character))}[/] {row['state']}{other}{escape(reason)}")
+    console.print(f"[dim]{STATE_MEANINGS[row['state']]}[/]")
     console.print(f"{row['member_count']:,} images in {row['episode_count']} episodes")
     members = desk.registry.members_of(character).sort("centroid_cosine", descending=True)
     for title, part in _typical_and_doubtful(members, count).items():
@@ -158,8 +159,7 @@ def show_character(config_file: Path | None, text: str, count: int, sheet: Path 
     for event in events.iter_rows(named=True):
         console.print(f"  {event['at']:%Y-%m-%d %H:%M} {event['kind']}: {escape(event['note'])}")
     for decision in desk.log.in_force:
-        what = decision.what
-        if character in (getattr(what, "character_id", ""), *getattr(what, "others", ())):
+        if character in decision.characters:
             console.print(f"  decision {decision.decision_id}: {escape(decision.in_words())} ({escape(decision.by)})")
     if sheet is not None:
         picture = character_montage(character, desk.registry, desk.layout)
@@ -251,6 +251,8 @@ def apply_decisions(config_file: Path | None) -> int:
         with open_road(source, observer=view, listener=view.step) as road:
             report = road.apply_decisions()
         if report.failures:
+            if not report.has_worked:
+                console.print(f"[red]not applied[/]: {report.failures[0].reason}")
             return 1
         now = Desk.open(config_file).registry
         if now.version == before.registry.version:

@@ -1,6 +1,5 @@
 """`yokai import-clusters`: characters that another pipeline found become a registry that can be trained from."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from yokai_assets.defs.series.assets import indexed_files
 from yokai_assets.devices import resolve_device
 from yokai_assets.embedding.instances import embed_instances
 from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
-from yokai_assets.registry import Registry, RegistryStore, update_registry
+from yokai_assets.registry import Registry, keep_registry
 from yokai_assets.settings import Settings, load_settings
 from yokai_assets.settings.loading import SettingsError
 from yokai_assets.storage.database import publish
@@ -40,12 +39,7 @@ def import_characters(
         raise SettingsError(str(error)) from error
     write_table(CLUSTERS, result.clusters, layout.table("clusters"))
     write_table(GROUPS, GROUPS.empty(), layout.table("group_quality"))  # a person's groups are not judged
-    store = RegistryStore(layout.registry)
-    registry = update_registry(
-        store.load(), result.clusters, embeddings, settings.registry, settings.clustering.min_cluster_size,
-        datetime.now(UTC),
-    )  # fmt: skip
-    store.save(registry)
+    registry, _, _ = keep_registry(result.clusters, embeddings, settings, layout)
     publish(layout.database, indexed_files(layout))
     console.print(_table(result, registry))
     for problem in result.problems:

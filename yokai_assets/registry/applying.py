@@ -65,7 +65,7 @@ def apply_decisions(
                 rows = _split(rows, decision.what.character_id, child, listed, previous_members, vectors)
     parents = log.merged_into()
     for decision in log.in_force:
-        if isinstance(decision.what, Merge) and not any(o in parents for o in decision.what.others):
+        if isinstance(decision.what, Merge) and decision.what.other not in parents:
             lapsed[decision.decision_id] = "it would merge a character into itself"
     members = rows.filter(pl.col("found_as").is_not_null())
     members = members.with_columns(character_id=pl.col("found_as").replace(parents))
@@ -118,9 +118,8 @@ def _split(
     rows: pl.DataFrame, parent: str, child: str, listed: list[str], previous: pl.DataFrame, vectors: Vectors
 ) -> pl.DataFrame:
     """Give listed instances to `child`, what it held already too, and new ones of the parent to whom they resemble."""
-    held = previous.with_columns(pl.col("found_as").fill_null(pl.col("character_id")))
-    by_child = held.filter(pl.col("found_as") == child)["instance_id"].to_list()
-    by_parent = held.filter(pl.col("found_as") == parent)["instance_id"].to_list()
+    by_child = previous.filter(pl.col("found_as") == child)["instance_id"].to_list()
+    by_parent = previous.filter(pl.col("found_as") == parent)["instance_id"].to_list()
     is_of_parent = (pl.col("found_as") == parent).fill_null(value=False)
     is_childs = pl.col("instance_id").is_in(listed) | (is_of_parent & pl.col("instance_id").is_in(by_child))
     rows = rows.with_columns(
@@ -161,7 +160,7 @@ def _hold_frozen(
         had = previous.filter(pl.col("character_id") == frozen)
         if had.is_empty():
             continue
-        held = had.select("instance_id", "character_id", pl.col("found_as").fill_null(pl.col("character_id")))
+        held = had.select("instance_id", "character_id", "found_as")
         kept = rows.drop("found_as").join(held, on="instance_id", how="inner").select(members.columns)
         if kept.is_empty():
             lapsed[decision.decision_id] = "none of the instances that it held are there any more"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
+from yokai_assets.clustering.linkage import SHARED_FRAME_SHARE
 from yokai_assets.registry.decisions import (
     Accept,
     Decision,
@@ -30,10 +31,6 @@ from yokai_assets.registry.updating import BOX_COLUMNS
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns
 from yokai_assets.tables import INSTANCES
-
-MAX_SHARED_FRAME_SHARE = 0.02
-"""Share of the rarer one's frames that two characters may share and still be taken for one: what the clustering's
-own joining allows (`clustering.refinement`)."""
 
 _CUTOUT = re.compile(r"(?P<episode>[^/]+)/characters/(?P<frame>\d{6})_(?P<index>\d+)_[0-9a-f]+\.webp$")
 
@@ -142,20 +139,19 @@ def _require_merge(what: Merge, registry: Registry, log: DecisionLog, is_forced:
     if what.character_id in merged:
         whole = merged[what.character_id]
         raise DecisionError(f"{what.character_id} is part of {whole} by decision: merge into {whole}.")
-    for other in what.others:
-        if other == what.character_id:
-            raise DecisionError(f"{other} cannot be merged into itself.")
-        if other in merged:
-            raise DecisionError(f"{other} is part of {merged[other]} already.")
-        for character in (what.character_id, other):
-            _require_not_frozen(character, log, "a merge would change its members")
-        shared, share = _frames_together(registry, what.character_id, other)
-        if shared > 1 and share > MAX_SHARED_FRAME_SHARE and not is_forced:
-            raise DecisionError(
-                f"{what.character_id} and {other} are seen together in {shared} frames ({share:.0%} of the rarer "
-                "one's): one frame shows no character twice. If they are one all the same, say `--even-so`: in those "
-                "frames only the surer instance stays."
-            )
+    if what.other == what.character_id:
+        raise DecisionError(f"{what.other} cannot be merged into itself.")
+    if what.other in merged:
+        raise DecisionError(f"{what.other} is part of {merged[what.other]} already.")
+    for character in (what.character_id, what.other):
+        _require_not_frozen(character, log, "a merge would change its members")
+    shared, share = _frames_together(registry, what.character_id, what.other)
+    if shared > 1 and share > SHARED_FRAME_SHARE and not is_forced:
+        raise DecisionError(
+            f"{what.character_id} and {what.other} are seen together in {shared} frames ({share:.0%} of the rarer "
+            "one's): one frame shows no character twice. If they are one all the same, say `--even-so`: in those "
+            "frames only the surer instance stays."
+        )
 
 
 def _frames_together(registry: Registry, first: str, second: str) -> tuple[int, float]:
@@ -221,8 +217,7 @@ def _require_undoable(what: Undo, registry: Registry, log: DecisionLog) -> None:
         raise DecisionError(f"Decision {what.decision_id} ({found.in_words()}) cannot be undone. {hint}")
     made = registry.characters.filter(pl.col("split_by") == what.decision_id)["character_id"].to_list()
     for later in log.in_force:
-        named = {getattr(later.what, "character_id", ""), *getattr(later.what, "others", ())}
-        if later.decision_id != what.decision_id and named & set(made):
+        if later.decision_id != what.decision_id and later.characters & set(made):
             raise DecisionError(
                 f"Decision {later.decision_id} ({later.in_words()}) speaks of {made[0]}, which decision "
                 f"{what.decision_id} made. Undo that one first."

@@ -39,11 +39,11 @@ class Name(_Frozen):
 
 
 class Merge(_Frozen):
-    """Other characters are this one too."""
+    """Another character is this one too."""
 
     kind: Literal["merge"] = "merge"
     character_id: str = Field(description="The one that goes on.")
-    others: tuple[str, ...] = Field(min_length=1)
+    other: str
 
 
 class Split(_Frozen):
@@ -110,6 +110,12 @@ class Decision(_Frozen):
     by: str
     what: What
 
+    @property
+    def characters(self) -> set[str]:
+        """Characters that it speaks of."""
+        named = (getattr(self.what, "character_id", None), getattr(self.what, "other", None))
+        return {name for name in named if name is not None}
+
     def in_words(self) -> str:
         """Return what was decided, as a clause."""
         what = self.what
@@ -117,7 +123,7 @@ class Decision(_Frozen):
             case Name():
                 return f"{what.character_id} is called {what.name!r}" if what.name else f"{what.character_id}: no name"
             case Merge():
-                return f"{', '.join(what.others)} merged into {what.character_id}"
+                return f"{what.other} merged into {what.character_id}"
             case Split():
                 return f"{len(what.instances)} instances split from {what.character_id}"
             case Exclude():
@@ -150,9 +156,8 @@ class DecisionLog:
         """Return the log without decisions in force about characters that nobody knows, and why each is left out."""
         strangers = {}
         for decision in self.in_force:
-            for name in {getattr(decision.what, "character_id", None), *getattr(decision.what, "others", ())}:
-                if name is not None and name not in known_ids:
-                    strangers[decision.decision_id] = f"there is no character {name}"
+            for name in decision.characters - set(known_ids):
+                strangers[decision.decision_id] = f"there is no character {name}"
         return DecisionLog(tuple(d for d in self.decisions if d.decision_id not in strangers)), strangers
 
     @property
@@ -165,10 +170,8 @@ class DecisionLog:
         parent: dict[str, str] = {}
         for decision in self.in_force:
             what = decision.what
-            if isinstance(what, Merge):
-                for other in what.others:
-                    if _end_of(parent, what.character_id) != other:
-                        parent[other] = what.character_id
+            if isinstance(what, Merge) and _end_of(parent, what.character_id) != what.other:
+                parent[what.other] = what.character_id
         return {character: _end_of(parent, character) for character in parent}
 
     def last(self, character_id: str, *kinds: type[BaseModel]) -> Decision | None:

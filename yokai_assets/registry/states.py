@@ -25,7 +25,7 @@ STATE_MEANINGS: Mapping[State, str] = {
 }
 
 GONE: frozenset[State] = frozenset({"merged_into", "retired"})
-"""States without members."""
+"""States of those who are nobody of their own any more."""
 
 _BY_DECISION = "by decision"
 
@@ -68,7 +68,7 @@ class Situation:
     doubt: Doubt | None = None
 
 
-def doubts_of(groups: pl.DataFrame) -> dict[int, Doubt]:
+def doubts_of(groups: pl.DataFrame, clusters: pl.DataFrame) -> dict[int, Doubt]:
     """Return cluster label -> doubt of the groups that are not to be trained unasked.
 
     Scenery: most of its images are cut off by the frame all around. A mixture: its halves are as unlike as two
@@ -77,7 +77,10 @@ def doubts_of(groups: pl.DataFrame) -> dict[int, Doubt]:
 
     Args:
         groups: `GROUPS`.
+        clusters: `CLUSTERS`; a group of another size than was judged is another group, and not doubted.
     """
+    sizes = clusters.group_by("cluster_label").agg(pl.len().cast(pl.Int32).alias("size"))
+    groups = groups.join(sizes, on=["cluster_label", "size"], how="semi")
     is_mixture = (pl.col("halves_linkage") < MERGED_HALVES_LINKAGE) & (pl.col("stability") < UNSTABLE_JACCARD)
     mixtures = {
         row["cluster_label"]: Doubt(

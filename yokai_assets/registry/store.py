@@ -108,6 +108,8 @@ class RegistryStore:
                 raise RegistryError(
                     f"{file}: version {version} of the registry cannot be read ({error}). {self._way_back()}"
                 ) from error
+        # Versions from before there were decisions: everybody is whom they were found as.
+        tables["members"] = tables["members"].with_columns(pl.col("found_as").fill_null(pl.col("character_id")))
         return Registry(version, **tables)
 
     def _way_back(self) -> str:

@@ -219,8 +219,7 @@ def _known(previous: Registry | None, decisions: DecisionLog) -> dict[str, Candi
     """Return the characters of the newest version by what they were found as; of those not found, exemplars."""
     if previous is None:
         return {}
-    found_as = pl.col("found_as").fill_null(pl.col("character_id"))
-    held = previous.members.group_by(found_as.alias("found_as")).agg("instance_id")
+    held = previous.members.group_by("found_as").agg("instance_id")
     members: Mapping[str, list[str]] = dict(held.iter_rows())
     return {
         row["character_id"]: Candidate(

@@ -152,6 +152,52 @@ def test_a_file_says_the_same(config: Path, tmp_path: Path) -> None:
     assert states(config) == {"cluster_000": ("active", 11), "cluster_001": ("active", 8)}
 
 
+def test_each_merge_is_taken_back_alone(tmp_path: Path, config: Path) -> None:
+    """Protects: of two characters merged in one command, taking one out of the file leaves the other merged."""
+    told(config, "split", "cluster_000", "--into", 2, "--yes")
+    told(config, "apply")
+    told(config, "merge", "cluster_001", "cluster_000", "cluster_002", "--even-so")
+    told(config, "apply")
+    assert states(config)["cluster_001"] == ("active", 20)
+    file = tmp_path / "c.yaml"
+    told(config, "export", file)
+    said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    del said["characters"]["cluster_002"]["merged_into"]
+    file.write_text(yaml.safe_dump(said), encoding="utf-8")
+    told(config, "import", file)
+    told(config, "apply")
+    found = states(config)
+    assert found["cluster_000"][0] == "merged_into" and found["cluster_002"][1] > 0
+
+
+def test_importing_images_again_keeps_decisions(config: Path, tmp_path: Path) -> None:
+    """Protects: what was decided of an imported series is not forgotten when images are added to its tree."""
+    told(config, "name", "cluster_000", "Aka")
+    told(config, "merge", "cluster_000", "cluster_001", "--even-so")
+    told(config, "apply")
+    write_tree(tmp_path / "tree", 9)
+    again = CliRunner().invoke(main, ["import-clusters", str(tmp_path / "tree"), "--config", str(config)])
+    assert again.exit_code == 0, again.output
+    assert states(config) == {"cluster_000": ("active", 22), "cluster_001": ("merged_into", 0)}
+    assert registry_of(config).characters["name"].to_list() == ["Aka", None]
+
+
+def test_a_refused_clustering_is_not_applied(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Protects: deciding is no way around a blocking check."""
+    with open_instance(load_settings(config)) as instance:
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey("group_quality"),
+            check_name="groups_are_found_again",
+            passed=False,
+            severity=dg.AssetCheckSeverity.ERROR,
+        )
+        instance.report_runless_asset_event(evaluation)
+    told(config, "name", "cluster_000", "Aka")
+    assert call(config, "apply").exit_code == 1
+    assert "blocking check refused" in capfd.readouterr().out
+    assert registry_of(config).characters["name"].to_list() == [None, None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

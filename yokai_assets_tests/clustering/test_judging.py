@@ -41,9 +41,12 @@ def test_two_characters_in_a_group_are_seen(series: SyntheticSeries) -> None:
     found = judge(series, mixed)
     assert found.table["suspicion"].to_list() == ["merge"] + [None] * 5
     assert found.table["halves_linkage"][0] < 0.45
-    doubts = doubts_of(found.table.with_columns(stability=pl.lit(0.4, pl.Float32)))
+    clusters = pl.DataFrame({"cluster_label": mixed.astype(np.int32)})
+    unstable = found.table.with_columns(stability=pl.lit(0.4, pl.Float32))
+    doubts = doubts_of(unstable, clusters)
     assert set(doubts) == {0} and doubts[0].state == "provisional" and "40%" in doubts[0].reason
-    assert doubts_of(found.table.with_columns(stability=pl.lit(0.9, pl.Float32))) == {}
+    assert doubts_of(found.table.with_columns(stability=pl.lit(0.9, pl.Float32)), clusters) == {}
+    assert doubts_of(unstable, clusters.head(200)) == {}  # groups of another clustering
 
 
 def test_one_character_in_two_groups_is_seen(series: SyntheticSeries) -> None:
@@ -74,7 +77,7 @@ def test_scenery_and_pairs_are_seen(series: SyntheticSeries) -> None:
     )
     table = judge(series, series.truth, shapes=shapes).table
     assert table["suspicion"].to_list() == [None, "scenery", "several", None, None, None, None]
-    doubts = doubts_of(table)
+    doubts = doubts_of(table, pl.DataFrame({"cluster_label": series.truth.astype(np.int32)}))
     assert set(doubts) == {1} and doubts[1].state == "not_a_character" and "50%" in doubts[1].reason
 
 

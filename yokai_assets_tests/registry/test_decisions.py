@@ -61,7 +61,7 @@ def decided(
     )  # fmt: skip
 
 
-MERGE = Merge(character_id="cluster_000", others=("cluster_001",))
+MERGE = Merge(character_id="cluster_000", other="cluster_001")
 
 
 def test_a_merge_holds_through_later_clusterings() -> None:
@@ -93,7 +93,7 @@ def test_an_undone_merge_gives_both_back() -> None:
 
 def test_merges_in_a_circle_are_not_followed() -> None:
     """The step that closes a circle says nothing, and is said to lapse."""
-    circle = Merge(character_id="cluster_001", others=("cluster_000",))
+    circle = Merge(character_id="cluster_001", other="cluster_000")
     registry = decided(decided(None, [(0, A), (1, B)]), [(0, A), (1, B)], MERGE, circle)
     assert members_of(registry, "cluster_000") == A + B
     assert registry.decisions["status"].to_list() == ["holds", "lapsed"]

@@ -98,10 +98,17 @@ class Road:
         return report
 
     def apply_decisions(self) -> RoadReport:
-        """Make the registry anew from the clustering that is there, so that decisions show without a whole pass."""
+        """Make the registry anew from the clustering that is there, so that decisions show without a whole pass.
+
+        Not from one that a blocking check has refused: that is a failure of this pass.
+        """
         report = RoadReport()
         release_dead_runs(self._instance)
         work = Work(jobs.SERIES_JOB, None, ("character_registry",), {"character_registry": "decisions"})
+        if self._planner.is_stopped(jobs.SERIES_JOB, "character_registry"):
+            reason = "a blocking check refused the clustering (see its checks in the UI). Mend that, then `yokai run`."
+            report.failures.append(_failure(work, "character_registry", reason, asset="character_registry"))
+            return report
         self._run_all(jobs.SERIES_JOB, lambda: iter([work]), report)
         register(self._instance, CHARACTERS, self.trainable_characters())
         return report

@@ -115,6 +115,12 @@ class Planner:
             if members is not None:
                 yield from self._work(jobs.CHARACTERS_JOB, key, {}, {"character_members": member_fingerprint(members)})
 
+    def is_stopped(self, job: str, asset: str) -> bool:
+        """Say whether a blocking check failed on something of its job that an unpartitioned asset is made from."""
+        self._evaluations.clear()
+        before = UPSTREAM[job][asset]
+        return any(self._is_stopped_by_check(name, None) or self.is_stopped(job, name) for name in before)
+
     def report(self) -> Iterator[Work]:
         """Yield the work of the report, if any."""
         sources = {"catalog": report_fingerprint(self._layout), "gallery": gallery_fingerprint(self._layout)}

@@ -6,7 +6,7 @@ own history and `dagster dev` on it shows the same runs.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -74,16 +74,17 @@ def open_road(
         yield Road(definitions, instance, settings, observer)
 
 
-def announce(decision: Decision, fingerprint: str, settings: Settings) -> None:
-    """Tell Dagster of a decision: an event of the asset `character_decisions`, with the version of what holds now."""
-    event = dg.AssetMaterialization(
-        "character_decisions",
-        description=decision.in_words(),
-        metadata={"decision_id": decision.decision_id, "by": decision.by, "kind": decision.what.kind},
-        tags={DATA_VERSION_TAG: fingerprint},
-    )
+def announce(decisions: Sequence[Decision], fingerprint: str, settings: Settings) -> None:
+    """Tell Dagster of decisions: events of the asset `character_decisions`, with the version of what holds now."""
     with open_instance(settings) as instance:
-        instance.report_runless_asset_event(event)
+        for decision in decisions:
+            event = dg.AssetMaterialization(
+                "character_decisions",
+                description=decision.in_words(),
+                metadata={"decision_id": decision.decision_id, "by": decision.by, "kind": decision.what.kind},
+                tags={DATA_VERSION_TAG: fingerprint},
+            )
+            instance.report_runless_asset_event(event)
 
 
 def _shipped_file(name: str) -> Path:

@@ -43,7 +43,7 @@ def clusters(
 ) -> dg.MaterializeResult:
     """Groups of instances that look like one character; what belongs to none is noise (-1).
 
-    A new episode's instances join by the vote of their neighbours; everything is clustered anew every night, when
+    A new episode's instances join by the vote of their neighbours; everything is clustered anew by the schedule, when
     settings or models changed, and when too many stay without a group. Near-identical instances of a shot, and of
     pictures that come back, count once. A group is only a proposal: identity is the registry's.
     """

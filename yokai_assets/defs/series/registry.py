@@ -1,7 +1,5 @@
 """The characters of the series and what people decided of them. Rules are in `yokai_assets.registry`."""
 
-from datetime import UTC, datetime
-
 import dagster as dg
 import polars as pl
 
@@ -9,8 +7,7 @@ from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.previews.groups import cutouts_by
 from yokai_assets.previews.stages import groups_sheet
-from yokai_assets.registry import DecisionStore, RegistryStore, update_registry
-from yokai_assets.registry.deciding import boxes_of
+from yokai_assets.registry import DecisionStore, keep_registry
 from yokai_assets.registry.states import STATE_MEANINGS, doubts_of
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.vectors import read_vectors
@@ -41,16 +38,10 @@ def character_registry(
     trained; the state of the others says why not.
     """
     chosen, layout = settings.load(), settings.layout
-    store, decisions = RegistryStore(layout.registry), DecisionStore(layout.registry).load()
-    previous = store.load()
     with timed() as watch:
-        registry = update_registry(
-            previous, clusters, read_vectors(layout.database).as_embeddings(), chosen.registry,
-            chosen.clustering.min_cluster_size, datetime.now(UTC), decisions=decisions,
-            boxes=boxes_of([reference.instance_id for reference in decisions.referenced()], layout),
-            doubts=doubts_of(group_quality),
-        )  # fmt: skip
-        store.save(registry)
+        embeddings = read_vectors(layout.database).as_embeddings()
+        doubts = doubts_of(group_quality, clusters)
+        registry, former, decisions = keep_registry(clusters, embeddings, chosen, layout, doubts=doubts)
     states = dict(registry.characters.group_by("state").len().iter_rows())
     groups = cutouts_by(registry.members.sort("centroid_cosine", descending=True), "character_id", layout)
     sheet = groups_sheet(groups, layout)
@@ -59,7 +50,7 @@ def character_registry(
         **{f"{state}_count": states.get(state, 0) for state in STATE_MEANINGS},
         "member_count": registry.members.height,
         "characters": records(registry.characters.select(CHARACTER_COLUMNS)),
-        "has_changed": registry is not previous,
+        "has_changed": registry is not former,
         "newest_events": records(registry.new_events.select("character_id", "kind", "other_id", "note")),
         "decisions": records(registry.decisions.select("decision_id", "meaning", "status", "reason").reverse()),
         "seconds": watch.seconds,
