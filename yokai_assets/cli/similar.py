@@ -28,7 +28,7 @@ def show_similar(config_file: Path | None, image: Path, count: int, sheet: Path 
     found = nearest_instances(image, settings, layout, count)
     console, table = Console(highlight=False), Table(box=None, header_style="bold")
     for column in ("cosine", "character", "instance", "cut-out"):
-        table.add_column(column, justify="right" if column == "cosine" else "left")
+        table.add_column(column, justify="right" if column == "cosine" else "left", overflow="fold")
     for row in found.iter_rows(named=True):
         table.add_row(f"{row['cosine']:.3f}", row["character_id"] or "-", row["instance_id"], row["cutout"] or "gone")
     console.print(table)
@@ -62,7 +62,8 @@ def nearest_instances(image: Path, settings: Settings, layout: Layout, count: in
         raise SettingsError(str(error)) from error
     except IMAGE_ERRORS as error:
         raise SettingsError(f"{image}: not readable as an image ({error}).") from error
-    shown = neutral_ground(picture, settings.embedding.neutral_grey) if is_cutout else picture.convert("RGB")
+    ground = (settings.embedding.neutral_grey, settings.embedding.context_share)
+    shown = neutral_ground(picture, *ground) if is_cutout else picture.convert("RGB")
     vector = model.embed_images([shown])[0]
     with open_read_only(layout.database) as connection:
         models = connection.sql("SELECT DISTINCT model_fingerprint FROM embeddings").fetchall()

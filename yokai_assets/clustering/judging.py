@@ -35,10 +35,20 @@ SCENERY_EDGE_CONTACT = 0.4
 """Median edge contact from which a group is scenery: clouds of a film had .5, characters of five series 0. One whole
 side of a box, as of figures cut off below the chest, is .25."""
 
+SCENERY_PROBABILITY = 0.9
+"""Mean probability, by words, of showing no figure from which a group is scenery. Set high, not calibrated: the models
+that could be tried here do not know such words (and say so, so that nothing is judged by them)."""
+
 SEVERAL_SHARE = 0.5
 """Share of members with more than one lobe from which a group is suspected to be pairs who touch (or big heads on thin
 necks: shown, but never kept from training)."""
 
+IS_SCENERY = (pl.col("edge_contact") >= SCENERY_EDGE_CONTACT) | (pl.col("scenery_probability") >= SCENERY_PROBABILITY)
+"""Of `GROUPS`: the group is scenery or lettering, by shape or by words."""
+
+_SIGNS = {
+    "shot": pl.Int64, "edge_contact_share": pl.Float32, "lobe_count": pl.Int32, "scenery_probability": pl.Float32
+}  # fmt: skip
 _SAMPLE = 6_000
 _SILHOUETTE_SAMPLE = 5_000
 _RESAMPLES, _RESAMPLED_SHARE = 3, 0.8
@@ -70,7 +80,7 @@ def judge_groups(
     seed: int,
     *,
     former: pl.DataFrame | None = None,
-    shapes: pl.DataFrame | None = None,
+    signs: pl.DataFrame | None = None,
 ) -> GroupJudgement:
     """Judge the groups of unit vectors.
 
@@ -83,7 +93,8 @@ def judge_groups(
         seed: Seed of everything random.
         former: `GROUPS` of the clustering that these groups still are, new members aside: stability is taken from it.
             Unset: it is measured.
-        shapes: `edge_contact_share` and `lobe_count` of `INSTANCES`, in the order of the vectors; unset: not judged.
+        signs: In the order of the vectors, `shot`, unique in the series, `edge_contact_share` and `lobe_count` of
+            `INSTANCES`, and `scenery_probability`; nulls are not judged. Unset: none of it is.
     """
     frame_codes = np.unique(np.asarray(frame_ids, dtype=str), return_inverse=True)[1].ravel()
     whitened = half_whiten(vectors)
@@ -98,7 +109,7 @@ def judge_groups(
     else:
         stability = former.select("cluster_label", "stability")
     table = table.join(stability, on="cluster_label", how="left")
-    table = table.join(_shapes(labels, shapes), on="cluster_label", how="left").with_columns(suspicion=_suspicion())
+    table = table.join(_signs(labels, signs), on="cluster_label", how="left").with_columns(suspicion=_suspicion())
     return GroupJudgement(
         table=GROUPS.conform(table.select(GROUPS.schema.names()).sort("cluster_label")),
         noise_share=float((labels == NOISE).mean()) if len(labels) else 0.0,
@@ -113,16 +124,14 @@ def _suspicion() -> pl.Expr:
     return (
         pl.when(is_merge).then(pl.lit("merge"))
         .when(is_split).then(pl.lit("split"))
-        .when(pl.col("edge_contact") >= SCENERY_EDGE_CONTACT).then(pl.lit("scenery"))
+        .when(IS_SCENERY).then(pl.lit("scenery"))
         .when(pl.col("several_share") >= SEVERAL_SHARE).then(pl.lit("several"))
         .when(is_unstable).then(pl.lit("unstable"))
     )  # fmt: skip
 
 
-def _shapes(labels: np.ndarray, shapes: pl.DataFrame | None) -> pl.DataFrame:
-    measured = shapes if shapes is not None else pl.DataFrame(
-        schema={"edge_contact_share": pl.Float32, "lobe_count": pl.Int32}
-    ).clear(len(labels))  # fmt: skip
+def _signs(labels: np.ndarray, signs: pl.DataFrame | None) -> pl.DataFrame:
+    measured = signs if signs is not None else pl.DataFrame(schema=_SIGNS).clear(len(labels))
     return (
         measured.with_columns(pl.Series("cluster_label", labels, dtype=pl.Int32))
         .filter(pl.col("cluster_label") != NOISE)
@@ -130,6 +139,8 @@ def _shapes(labels: np.ndarray, shapes: pl.DataFrame | None) -> pl.DataFrame:
         .agg(
             pl.col("edge_contact_share").median().cast(pl.Float32).alias("edge_contact"),
             (pl.col("lobe_count") > 1).mean().cast(pl.Float32).alias("several_share"),
+            pl.col("scenery_probability").mean().cast(pl.Float32),
+            pl.col("shot").drop_nulls().n_unique().cast(pl.Int32).alias("shot_count"),
         )
     )
 

@@ -67,12 +67,13 @@ class EmbeddingResult:
     reused_count: int
 
 
-def neutral_ground(cutout: Image.Image, grey: int) -> Image.Image:
+def neutral_ground(cutout: Image.Image, grey: int, context_share: float = 0.0) -> Image.Image:
     """Lay a cut-out on a grey square, in the middle, so that neither background nor aspect ratio is seen.
 
     Args:
-        cutout: RGBA of any size.
+        cutout: RGBA of any size; its colours are the frame's own, also where alpha is 0.
         grey: Grey of the ground (0-255).
+        context_share: How much of the frame shows through the grey, within the cut-out's box.
 
     Returns:
         RGB, as wide and as high as the cut-out's longer side.
@@ -80,7 +81,10 @@ def neutral_ground(cutout: Image.Image, grey: int) -> Image.Image:
     side = max(cutout.size)
     ground = Image.new("RGB", (side, side), (grey, grey, grey))
     place = ((side - cutout.width) // 2, (side - cutout.height) // 2)
-    ground.paste(cutout.convert("RGB"), place, mask=cutout.getchannel("A"))
+    frame = cutout.convert("RGB")
+    if context_share > 0.0:
+        ground.paste(Image.blend(Image.new("RGB", cutout.size, (grey, grey, grey)), frame, context_share), place)
+    ground.paste(frame, place, mask=cutout.getchannel("A"))
     return ground
 
 
@@ -164,7 +168,7 @@ def _batches(
     """Yield batches of (cutout_sha256, image), reading up to two batches ahead; note what cannot be read."""
 
     def read(cutout: str) -> Image.Image:
-        return neutral_ground(load_cutout(layout, cutout), settings.neutral_grey)
+        return neutral_ground(load_cutout(layout, cutout), settings.neutral_grey, settings.context_share)
 
     rows = iter(wanted.select("cutout_sha256", "cutout").iter_rows())
     batch: list[tuple[str, Image.Image]] = []

@@ -130,11 +130,14 @@ def open_image_text_model(settings: EmbeddingSettings, device: str) -> ImageText
         EmbeddingModelError: Unknown model, weights that are missing or do not fit, a hub out of reach.
     """
     with _OPEN_LOCK:
-        return _open(settings.model, settings.pretrained, settings.batch_size, settings.neutral_grey, device)
+        ground = (settings.neutral_grey, settings.context_share)
+        return _open(settings.model, settings.pretrained, settings.batch_size, ground, device)
 
 
 @lru_cache(maxsize=2)
-def _open(model: str, pretrained: str | None, batch_size: int, neutral_grey: int, device: str) -> ImageTextModel:
+def _open(
+    model: str, pretrained: str | None, batch_size: int, ground: tuple[int, float], device: str
+) -> ImageTextModel:
     import open_clip
 
     name, pretrained = _resolve(model, pretrained)
@@ -148,7 +151,7 @@ def _open(model: str, pretrained: str | None, batch_size: int, neutral_grey: int
     except Exception as error:
         raise EmbeddingModelError(_cannot_open(name, pretrained, error)) from error
     network.eval().requires_grad_(False)
-    fingerprint = fingerprint_of(network, preprocess, neutral_grey)
+    fingerprint = fingerprint_of(network, preprocess, *ground)
     return ImageTextModel(
         network.to(device),
         preprocess,  # pyright: ignore[reportArgumentType]
@@ -159,7 +162,9 @@ def _open(model: str, pretrained: str | None, batch_size: int, neutral_grey: int
     )
 
 
-def fingerprint_of(network: "torch.nn.Module", preprocess: object, neutral_grey: int) -> str:
+def fingerprint_of(
+    network: "torch.nn.Module", preprocess: object, neutral_grey: int, context_share: float = 0.0
+) -> str:
     """Return a sha256 over names, shapes and bytes of all weights, the preprocessing's text and the ground."""
     import torch
 
@@ -173,6 +178,8 @@ def fingerprint_of(network: "torch.nn.Module", preprocess: object, neutral_grey:
         # Functions print their address, which differs from process to process: their name stands for them.
         digest.update(getattr(step, "__name__", repr(step)).encode())
     digest.update(f"square on grey {neutral_grey}".encode())
+    if context_share > 0.0:
+        digest.update(f" with {context_share} of the frame".encode())
     return digest.hexdigest()
 
 

@@ -5,11 +5,11 @@ Rules only; members are settled before. A person's decision outweighs any rule.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
-from yokai_assets.clustering.judging import MERGED_HALVES_LINKAGE, SCENERY_EDGE_CONTACT, UNSTABLE_JACCARD
+from yokai_assets.clustering.judging import IS_SCENERY, MERGED_HALVES_LINKAGE, SCENERY_EDGE_CONTACT, UNSTABLE_JACCARD
 from yokai_assets.registry.decisions import Accept, Decision, DecisionLog, Dismiss, Retire
 
 State = Literal["active", "too_small", "provisional", "split_from", "merged_into", "not_a_character", "retired"]
@@ -71,9 +71,9 @@ class Situation:
 def doubts_of(groups: pl.DataFrame, clusters: pl.DataFrame) -> dict[int, Doubt]:
     """Return cluster label -> doubt of the groups that are not to be trained unasked.
 
-    Scenery: most of its images are cut off by the frame all around. A mixture: its halves are as unlike as two
-    characters, *and* it is not found again; either alone is only shown, for a character with two looks has unlike
-    halves, and one whose rival is near is not always found again.
+    Scenery: most of its images are cut off by the frame all around, or words say so. A mixture: its halves are as
+    unlike as two characters, *and* it is not found again; either alone is only shown, for a character with two looks
+    has unlike halves, and one whose rival is near is not always found again.
 
     Args:
         groups: `GROUPS`.
@@ -91,13 +91,17 @@ def doubts_of(groups: pl.DataFrame, clusters: pl.DataFrame) -> dict[int, Doubt]:
         for row in groups.filter(is_mixture).iter_rows(named=True)
     }
     scenery = {
-        row["cluster_label"]: Doubt(
-            "not_a_character",
-            f"the frame's edge cuts {row['edge_contact']:.0%} of the outline of its usual image, as it does scenery",
-        )
-        for row in groups.filter(pl.col("edge_contact") >= SCENERY_EDGE_CONTACT).iter_rows(named=True)
+        row["cluster_label"]: Doubt("not_a_character", _why_scenery(row))
+        for row in groups.filter(IS_SCENERY).iter_rows(named=True)
     }
     return mixtures | scenery
+
+
+def _why_scenery(group: Mapping[str, Any]) -> str:
+    contact = group["edge_contact"] or 0.0
+    if contact >= SCENERY_EDGE_CONTACT:
+        return f"the frame's edge cuts {contact:.0%} of the outline of its usual image, as it does scenery"
+    return f"by words, its images show scenery or lettering and no figure ({group['scenery_probability']:.0%})"
 
 
 def standing_of(character_id: str, now: Situation, log: DecisionLog, min_cluster_size: int) -> Standing:

@@ -123,6 +123,11 @@ class EmbeddingSettings(Section):
     neutral_grey: int = Field(
         default=128, ge=0, le=255, description="Grey that replaces transparency behind a cut-out (0-255)."
     )
+    context_share: Share = Field(
+        default=0.0,
+        description="How much of what surrounds the character in its box shows through that grey (0: nothing). Where "
+        "characters are known by their places, it helps; else it gathers places.",
+    )
 
 
 class ClusteringSettings(Section):

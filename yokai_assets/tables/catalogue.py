@@ -161,6 +161,8 @@ GROUPS = TableSpec(
         Column("stability", pl.Float32, "Mean Jaccard index with what parts of the series give.", is_nullable=True),
         Column("edge_contact", pl.Float32, "Median share of its boxes' outline on the frame's edge.", is_nullable=True),
         Column("several_share", pl.Float32, "Share of members that look like figures who touch.", is_nullable=True),
+        Column("scenery_probability", pl.Float32, "Of showing no figure, by words; mean of members.", is_nullable=True),
+        Column("shot_count", pl.Int32, "Shots of the series that its members come from."),
         Column("suspicion", pl.String, "`merge`, `split`, `several`, `scenery` or `unstable`.", is_nullable=True),
     ),
     key=("cluster_label",),

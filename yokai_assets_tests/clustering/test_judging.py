@@ -69,16 +69,20 @@ def test_chance_groups_are_not_found_again(series: SyntheticSeries) -> None:
 
 def test_scenery_and_pairs_are_seen(series: SyntheticSeries) -> None:
     """Protects: clouds are no LoRA; pairs are shown, but a big head on a thin neck is trained all the same."""
-    shapes = pl.DataFrame(
+    signs = pl.DataFrame(
         {
+            "shot": np.arange(len(series.truth)) % 7,
             "edge_contact_share": np.where(series.truth == 1, 0.5, np.where(series.truth == 3, 0.25, 0.0)),
             "lobe_count": np.where(series.truth == 2, 2, 1),
+            "scenery_probability": np.where(series.truth == 4, 0.95, np.where(series.truth == 5, 0.6, 0.1)),
         }
     )
-    table = judge(series, series.truth, shapes=shapes).table
-    assert table["suspicion"].to_list() == [None, "scenery", "several", None, None, None, None]
+    table = judge(series, series.truth, signs=signs).table
+    assert table["suspicion"].to_list() == [None, "scenery", "several", None, "scenery", None, None]
+    assert table["shot_count"].to_list() == [7] * 7
     doubts = doubts_of(table, pl.DataFrame({"cluster_label": series.truth.astype(np.int32)}))
-    assert set(doubts) == {1} and doubts[1].state == "not_a_character" and "50%" in doubts[1].reason
+    assert set(doubts) == {1, 4} and doubts[1].state == "not_a_character" and "50%" in doubts[1].reason
+    assert "by words" in doubts[4].reason and "95%" in doubts[4].reason
 
 
 def test_stability_of_joined_groups_is_that_of_their_clustering(

@@ -44,6 +44,15 @@ def test_neutral_ground_is_a_grey_square_with_the_cutout_in_the_middle() -> None
     assert (pixels[3:7, :5] == 77).all() and (pixels[:3] == 77).all() and (pixels[7:] == 77).all()
 
 
+def test_context_shows_faintly_behind_the_cutout_and_nowhere_else() -> None:
+    """What surrounds a character may be asked for; the character itself and the ground outside its box stay."""
+    cutout = Image.new("RGBA", (10, 4), (200, 0, 0, 0))
+    cutout.paste((0, 0, 255, 255), (5, 0, 10, 4))
+    pixels = np.asarray(neutral_ground(cutout, 100, 0.25)).astype(int)
+    assert (pixels[3:7, 5:] == (0, 0, 255)).all() and (pixels[:3] == 100).all() and (pixels[7:] == 100).all()
+    assert abs(pixels[3:7, :5] - (125, 75, 75)).max() <= 1
+
+
 def test_every_instance_gets_the_vector_of_its_own_cutout(layout: Layout, settings: EmbeddingSettings) -> None:
     """Threads and batches keep rows and pictures together."""
     instances = write_instances(layout, COLOURS)

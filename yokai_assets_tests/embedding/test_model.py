@@ -72,6 +72,7 @@ def test_fingerprint_follows_weights_preprocessing_and_ground(tmp_path: Path) ->
     }
     found = {name: open_image_text_model(settings_for(f), "cpu").fingerprint for name, f in folders.items()}
     found["ground"] = open_image_text_model(settings_for(folders["one"], neutral_grey=0), "cpu").fingerprint
+    found["context"] = open_image_text_model(settings_for(folders["one"], context_share=0.3), "cpu").fingerprint
     found["batch"] = open_image_text_model(settings_for(folders["one"], batch_size=7), "cpu").fingerprint
     assert found["one"] == found["copy"] == found["batch"]
     assert len({found["one"], found["weights"], found["preprocess"], found["ground"]}) == 4

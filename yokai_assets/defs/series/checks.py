@@ -4,8 +4,8 @@ import dagster as dg
 import polars as pl
 
 from yokai_assets.clustering.judging import (
+    IS_SCENERY,
     MERGED_HALVES_LINKAGE,
-    SCENERY_EDGE_CONTACT,
     SEVERAL_SHARE,
     SPLIT_RIVAL_LINKAGE,
     UNSTABLE_JACCARD,
@@ -73,7 +73,7 @@ def groups_are_single_figures(group_quality: pl.DataFrame) -> dg.AssetCheckResul
     is_several = pl.col("several_share") >= SEVERAL_SHARE
     return _suspects(
         group_quality,
-        is_several | (pl.col("edge_contact") >= SCENERY_EDGE_CONTACT),
+        is_several | IS_SCENERY,
         expected="groups of single figures that are mostly whole in the frame",
         remedy="Look at `contact_sheet`. Pairs, scenery and titles: `yokai characters dismiss ID` (scenery is not "
         "trained in any case; `accept` if it is a character). Big heads on thin necks look like pairs: leave them.",

@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from yokai_assets.analysis.kinds import scenery_probabilities
 from yokai_assets.clustering import judge_groups, update_groups
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.resources import SettingsResource
@@ -18,11 +19,13 @@ from yokai_assets.defs.results import (
     timed,
 )
 from yokai_assets.defs.series.assets import embedding_index
+from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
 from yokai_assets.previews.groups import cutouts_by, map_chart, place_instances, suspects_sheet
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.settings import Settings
+from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns, read_earlier_table
-from yokai_assets.storage.vectors import read_vectors
+from yokai_assets.storage.vectors import VectorIndex, read_vectors
 from yokai_assets.tables import CLUSTERS, GROUPS, INSTANCES
 
 SUSPICIONS = ("merge", "split", "several", "scenery", "unstable")
@@ -110,14 +113,13 @@ def group_quality(settings: SettingsResource, clusters: pl.DataFrame) -> dg.Mate
     index = read_vectors(layout.database)
     labels = index.align(clusters, "cluster_label", missing=-1)
     is_rare = index.align(clusters.cast({"is_rare_group": pl.Int8}), "is_rare_group", missing=0).astype(bool)
-    former = read_earlier_table(GROUPS, layout.table("group_quality")) if clusters["is_joined"].any() else None
-    columns = ["instance_id", "edge_contact_share", "lobe_count"]
-    instances = read_columns(INSTANCES, layout.tables / "character_layers", columns, skip_damaged=True)
-    shapes = index.rows.select("instance_id").join(instances, on="instance_id", how="left", maintain_order="left")
+    earlier = read_earlier_table(GROUPS, layout.table("group_quality"))
+    former = earlier if clusters["is_joined"].any() and earlier.height else None
+    signs = _signs(index, chosen, layout)
     with timed() as watch:
         found = judge_groups(
             index.vectors, labels, is_rare, index.frame_ids, chosen.clustering, chosen.seed,
-            former=former, shapes=shapes,
+            former=former, signs=signs,
         )  # fmt: skip
         points = place_instances(index.vectors, labels, chosen.seed)
     suspects = found.table.filter(pl.col("suspicion").is_not_null())
@@ -127,6 +129,7 @@ def group_quality(settings: SettingsResource, clusters: pl.DataFrame) -> dg.Mate
         "group_count": found.table.height,
         "noise_share": round(found.noise_share, 4),
         "silhouette": found.silhouette,
+        "is_scenery_judged_by_words": bool(signs["scenery_probability"].count()),
         "stability": found.table["stability"].mean(),
         **{f"suspected_{kind}_count": suspects.filter(suspicion=kind).height for kind in SUSPICIONS},
         "groups": records(found.table, limit=100),
@@ -136,6 +139,27 @@ def group_quality(settings: SettingsResource, clusters: pl.DataFrame) -> dg.Mate
         **({"map": picture(map_chart(points), "instances by likeness, a colour per group")} if points.height else {}),
     }
     return made("group_quality", chosen, value=found.table, metadata=metadata, is_partitioned=False)
+
+
+def _signs(index: VectorIndex, settings: Settings, layout: Layout) -> pl.DataFrame:
+    """Return what else is known of each instance that tells a character from scenery, in the order of the vectors.
+
+    A few words are all that the model is asked for: the CPU will do, and no GPU is waited for.
+    """
+    columns = ["instance_id", "edge_contact_share", "lobe_count"]
+    instances = read_columns(INSTANCES, layout.tables / "character_layers", columns, skip_damaged=True)
+    by_words = None
+    try:
+        model = open_image_text_model(settings.embedding, "cpu")
+        if model.fingerprint == index.model_fingerprint:
+            by_words = scenery_probabilities(index.vectors, model)
+    except EmbeddingModelError as error:
+        dg.get_dagster_logger().warning(f"Scenery is not judged by words: {error}")
+    return (
+        index.rows.select("instance_id", "shot")
+        .join(instances, on="instance_id", how="left", maintain_order="left")
+        .with_columns(pl.Series("scenery_probability", by_words if by_words is not None else [None], pl.Float32))
+    )
 
 
 ASSETS = [clusters, group_quality]
