@@ -158,8 +158,11 @@ def _signs(index: VectorIndex, settings: Settings, layout: Layout) -> pl.DataFra
     return (
         index.rows.select("instance_id", "shot")
         .join(instances, on="instance_id", how="left", maintain_order="left")
-        .with_columns(pl.Series("scenery_probability", by_words if by_words is not None else [None], pl.Float32))
-    )
+        .with_columns(
+            pl.lit(None, pl.Float32).alias("scenery_probability") if by_words is None
+            else pl.Series("scenery_probability", by_words, pl.Float32)
+        )
+    )  # fmt: skip
 
 
 ASSETS = [clusters, group_quality]
