@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -58,10 +58,31 @@ def onnx_providers(device: str) -> list[str]:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
     _LOG.warning(
-        "onnxruntime has no CUDA provider here, segmentation runs on the CPU (10-20 times slower). "
+        "onnxruntime has no CUDA provider here, ONNX networks run on the CPU (10-20 times slower). "
         "Remedy: `pip uninstall onnxruntime && pip install onnxruntime-gpu`."
     )
     return ["CPUExecutionProvider"]
+
+
+def placed_onnx_providers(device: str) -> list[Any]:
+    """Return `onnx_providers` with the number of the GPU, as ONNX Runtime's sessions take them."""
+    index = int(device.partition(":")[2] or 0)
+    return [
+        (provider, {"device_id": index}) if provider == "CUDAExecutionProvider" else provider
+        for provider in onnx_providers(device)
+    ]
+
+
+def onnx_session_options() -> Any:
+    """Give ONNX Runtime as many threads as torch has, so that one setting holds for both."""
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Spinning threads would take the cores from the threads that decode and encode meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def limit_threads(cpu_threads: int) -> int:

@@ -3,11 +3,8 @@
 Reading cut-outs belongs to `yokai_assets.segmentation`, the model to `model`.
 """
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,12 +13,10 @@ from PIL import Image
 
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.progress import Progress, silent
-from yokai_assets.segmentation.layers import load_cutout
+from yokai_assets.segmentation.cutouts import cutout_batches
 from yokai_assets.settings.model import EmbeddingSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import EMBEDDINGS
-
-_READ_THREADS = 8
 
 
 class ImageEmbedder(Protocol):
@@ -117,7 +112,8 @@ def embed_instances(
     )
     unreadable: dict[str, FrameError] = {}
     done = 0
-    for batch in _batches(wanted, layout, settings, unreadable):
+    prepare = partial(neutral_ground, grey=settings.neutral_grey, context_share=settings.context_share)
+    for batch in cutout_batches(wanted, layout, settings.batch_size, prepare, unreadable):
         embedded = model.embed_images([image for _, image in batch])
         vectors.update((sha256, vector) for (sha256, _), vector in zip(batch, embedded, strict=True))
         done += len(batch)
@@ -160,34 +156,6 @@ def _known_vectors(previous: pl.DataFrame | None, model: ImageEmbedder) -> dict[
         return {}
     matrix = vector_matrix(usable)
     return dict(zip(usable["cutout_sha256"], matrix, strict=True)) if matrix.shape[1] == model.dimension else {}
-
-
-def _batches(
-    wanted: pl.DataFrame, layout: Layout, settings: EmbeddingSettings, unreadable: dict[str, FrameError]
-) -> Iterator[list[tuple[str, Image.Image]]]:
-    """Yield batches of (cutout_sha256, image), reading up to two batches ahead; note what cannot be read."""
-
-    def read(cutout: str) -> Image.Image:
-        return neutral_ground(load_cutout(layout, cutout), settings.neutral_grey, settings.context_share)
-
-    rows = iter(wanted.select("cutout_sha256", "cutout").iter_rows())
-    batch: list[tuple[str, Image.Image]] = []
-    with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="cutouts") as pool:
-        ahead: deque[tuple[str, Future[Image.Image]]] = deque(
-            (sha256, pool.submit(read, cutout)) for sha256, cutout in islice(rows, 2 * settings.batch_size)
-        )
-        while ahead:
-            sha256, future = ahead.popleft()
-            ahead.extend((following, pool.submit(read, cutout)) for following, cutout in islice(rows, 1))
-            try:
-                batch.append((sha256, future.result()))
-            except FrameError as error:
-                unreadable[sha256] = error
-            if len(batch) == settings.batch_size:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
 
 
 def _table(rows: pl.DataFrame, vectors: dict[str, np.ndarray], model: ImageEmbedder) -> pl.DataFrame:

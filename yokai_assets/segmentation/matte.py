@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from yokai_assets.devices import onnx_providers
+from yokai_assets.devices import onnx_session_options, placed_onnx_providers
 from yokai_assets.frames.reader import decoder_threads
 from yokai_assets.segmentation.normalization import preprocessing_of
 from yokai_assets.settings.model import SegmentationSettings
@@ -125,7 +125,7 @@ def _open_rembg(name: str, device: str) -> tuple[Any, Path]:
 
     kind = sessions[name]
     try:
-        session = rembg.new_session(name, sess_opts=_session_options(), providers=_providers(device))
+        session = rembg.new_session(name, sess_opts=onnx_session_options(), providers=placed_onnx_providers(device))
         return session, Path(kind.download_models())
     except Exception as error:  # pooch, urllib and onnxruntime each raise their own
         raise MatteError(
@@ -137,7 +137,9 @@ def _open_rembg(name: str, device: str) -> tuple[Any, Path]:
 
 def _open_file(path: Path, settings: SegmentationSettings, device: str) -> tuple[Any, Path]:
     try:
-        session = _file_session()("file", _session_options(), providers=_providers(device), model_path=str(path))
+        session = _file_session()(
+            "file", onnx_session_options(), providers=placed_onnx_providers(device), model_path=str(path)
+        )
     except Exception as error:
         raise MatteError(
             f"{path}: not a usable ONNX file ({type(error).__name__}: {error}). Download or export it again."
@@ -160,26 +162,6 @@ def _preprocessing_of(path: Path, network: Any, settings: SegmentationSettings) 
                 ) from error
     height_px, width_px = (side if isinstance(side, int) else settings.model_size_px for side in shape[2:])
     return Preprocessing(file=path.name, size_px=(width_px, height_px), mean=ISNET_MEAN, std=ISNET_STD)
-
-
-def _providers(device: str) -> list[Any]:
-    index = int(device.partition(":")[2] or 0)
-    return [
-        (provider, {"device_id": index}) if provider == "CUDAExecutionProvider" else provider
-        for provider in onnx_providers(device)
-    ]
-
-
-def _session_options() -> Any:
-    """Give ONNX Runtime as many threads as torch has, so that one setting holds for both."""
-    import onnxruntime
-    import torch
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Spinning threads would take the cores from the threads that decode and encode meanwhile.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 @lru_cache(maxsize=1)
