@@ -63,10 +63,14 @@ def key_facts(profile: CharacterProfile) -> str:
 
 
 def company(profile: CharacterProfile, most: int = 3) -> str:
-    """Return one line: with whom the character is seen."""
-    if not profile.co_appearances:
-        return "never seen in one frame with another known character"
-    return "seen with " + ", ".join(f"{c.character_id} ({c.share:.0%})" for c in profile.co_appearances[:most])
+    """Return one line: with whom the character is seen, whom it looks like, how many looks it has."""
+    seen = ", ".join(f"{c.character_id} ({c.share:.0%})" for c in profile.co_appearances[:most])
+    parts = [f"seen with {seen}" if seen else "never seen in one frame with another known character"]
+    if profile.similar:
+        parts.append(f"most like {profile.similar[0].character_id}")
+    if len(profile.outfits) > 1:
+        parts.append(f"{len(profile.outfits)} outfits ({', '.join(f'{o.share:.0%}' for o in profile.outfits)})")
+    return "  ·  ".join(parts)
 
 
 def _shown_traits(profile: CharacterProfile) -> list[AttributeReading]:

@@ -3,6 +3,8 @@
 Numbers in, positions out; images and tables are the callers' matter. Profiles and training sets both choose so.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,17 +61,22 @@ def medoids(vectors: NDArray[np.floating], count: int) -> list[int]:
 
 
 def farthest_first(
-    vectors: NDArray[np.floating], count: int, groups: NDArray[np.integer] | None = None, start: int | None = None
+    vectors: NDArray[np.floating],
+    count: int,
+    groupings: Sequence[NDArray[np.integer]] = (),
+    start: int | None = None,
 ) -> list[int]:
     """Choose `count` vectors so that each next one is farthest from all chosen ones.
 
-    The greedy 2-approximation of the k-centre problem (Gonzalez 1985), under a quota per group where groups are
-    given, so that long episodes do not crowd out short ones.
+    The greedy 2-approximation of the k-centre problem (Gonzalez 1985), under quotas where groupings are given, so
+    that long episodes do not crowd out short ones.
 
     Args:
         vectors: Unit vectors, float [N, D].
         count: How many; more than N means all.
-        groups: Group number of each vector, int [N]; quotas are those of `even_quotas`.
+        groupings: Group numbers of the vectors, int [N] each, most important first. Quotas of each are those of
+            `even_quotas`; groups that need all that they have come first. Where no vector is left that all quotas
+            allow, the last grouping is overlooked, then the one before it.
         start: Position of the first choice; unset: the vector nearest to the mean.
 
     Returns:
@@ -78,24 +85,38 @@ def farthest_first(
     if len(vectors) == 0 or count <= 0:
         return []
     points = np.asarray(vectors, np.float32)
-    groups = np.zeros(len(points), np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
-    quotas = even_quotas(np.bincount(groups), count)
-    is_open = quotas[groups] > 0
+    numbers = [np.unique(groups, return_inverse=True)[1].ravel() for groups in groupings]
+    quotas = [even_quotas(np.bincount(groups), count) for groups in numbers]
+    is_left = np.ones(len(points), bool)
     distance = np.full(len(points), np.inf, np.float32)
     if start is None:
-        start = int(np.argmax(np.where(is_open, points @ points.mean(axis=0), -np.inf)))
+        start = int(np.argmax(np.where(_open(is_left, numbers, quotas), points @ points.mean(axis=0), -np.inf)))
     chosen: list[int] = []
     position = start
-    for _ in range(int(quotas.sum())):
+    for _ in range(min(count, len(points))):
         chosen.append(position)
-        group = groups[position]
-        quotas[group] -= 1
-        is_open[position] = False
-        if quotas[group] == 0:
-            is_open[groups == group] = False
+        is_left[position] = False
+        for groups, quota in zip(numbers, quotas, strict=True):
+            quota[groups[position]] -= 1
         distance = np.minimum(distance, 1 - points @ points[position])
-        position = int(np.argmax(np.where(is_open, distance, -np.inf)))
+        position = int(np.argmax(np.where(_open(is_left, numbers, quotas), distance, -np.inf)))
     return chosen
+
+
+def _open(
+    is_left: NDArray[np.bool_], numbers: Sequence[NDArray[np.integer]], quotas: Sequence[NDArray[np.int64]]
+) -> NDArray[np.bool_]:
+    """Return which vectors may be chosen next, bool [N]; first those of groups that need all that they have left."""
+    found = is_left
+    is_needed = np.zeros(len(is_left), bool)
+    for groups, quota in zip(numbers, quotas, strict=True):
+        allowed = found & (quota[groups] > 0)
+        if not allowed.any():
+            break
+        found = allowed
+        is_needed |= (quota >= np.bincount(groups[is_left], minlength=len(quota)))[groups]
+    needed = found & is_needed
+    return needed if needed.any() else found
 
 
 def balanced_sample(groups: NDArray[np.integer], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

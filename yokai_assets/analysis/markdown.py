@@ -14,6 +14,8 @@ def profile_markdown(profile: CharacterProfile) -> str:
         _trait_section("What belongs to the character", profile, "identity"),
         _trait_section("What changes", profile, "varying"),
         _palette_section(profile),
+        _outfit_section(profile),
+        _similar_section(profile),
         _size_section(profile),
         _episode_section(profile),
         _origin_section(profile),
@@ -39,6 +41,21 @@ def _rest(reading: AttributeReading) -> str:
 def _palette_section(profile: CharacterProfile) -> str:
     rows = [f"| `{c.hex}` | {c.name} | {c.share:.0%} |" for c in profile.palette]
     return "## Palette\n\n| colour | name | share |\n|---|---|---:|\n" + "\n".join(rows) if rows else ""
+
+
+def _outfit_section(profile: CharacterProfile) -> str:
+    if len(profile.outfits) < 2:
+        return ""
+    rows = []
+    for number, outfit in enumerate(profile.outfits):
+        colors = ", ".join(dict.fromkeys(color.name for color in outfit.palette))
+        rows.append(f"| {number} | {outfit.share:.0%} | {colors} | `{outfit.exemplar.instance_id}` |")
+    return "## Outfits\n\n| outfit | share | colours | shown best by |\n|---|---:|---|---|\n" + "\n".join(rows)
+
+
+def _similar_section(profile: CharacterProfile) -> str:
+    rows = [f"| {other.character_id} | {other.cosine:.2f} |" for other in profile.similar]
+    return "## Most like it\n\n| character | cosine |\n|---|---:|\n" + "\n".join(rows) if rows else ""
 
 
 def _size_section(profile: CharacterProfile) -> str:

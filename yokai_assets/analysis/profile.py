@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from yokai_assets.analysis.diversity import balanced_sample, farthest_first
+from yokai_assets.analysis.outfits import find_outfits
 from yokai_assets.analysis.palette import PaletteColor, extract_palette
 from yokai_assets.analysis.vocabulary import Attribute, Vocabulary
 from yokai_assets.analysis.zero_shot import Matrix, TextModel, tell, value_probabilities
@@ -24,6 +26,8 @@ from yokai_assets.storage.layout import Layout
 
 EXEMPLAR_COUNT = 12
 _PALETTE_IMAGES = 24
+_PICTURE_PX = 384
+_SIMILAR_COUNT = 3
 
 
 class _Part(BaseModel):
@@ -85,6 +89,21 @@ class Exemplar(_Part):
     cutout: str
 
 
+class Outfit(_Part):
+    """One look of a character: its share of the images read (0-1), the image that shows it best, its colours."""
+
+    share: float
+    exemplar: Exemplar
+    palette: tuple[PaletteColor, ...]
+
+
+class SimilarCharacter(_Part):
+    """Another character that looks most like this one; `cosine` of their centroids."""
+
+    character_id: str
+    cosine: float
+
+
 class CharacterProfile(_Part):
     """All that is known of a character; see the parts for units.
 
@@ -102,6 +121,8 @@ class CharacterProfile(_Part):
     sizes: SizeStatistics
     co_appearances: tuple[CoAppearance, ...]
     exemplars: tuple[Exemplar, ...]
+    outfits: tuple[Outfit, ...] = ()
+    similar: tuple[SimilarCharacter, ...] = ()
     notes: tuple[str, ...]
     vocabulary: str
     vocabulary_fingerprint: str
@@ -150,6 +171,8 @@ def profile_character(
     vocabulary: Vocabulary,
     settings: AnalysisSettings,
     seed: int,
+    *,
+    characters: pl.DataFrame | None = None,
 ) -> CharacterProfile:
     """Describe a character.
 
@@ -163,6 +186,7 @@ def profile_character(
         vocabulary: Words to read.
         settings: How many images, how many colours, how sure.
         seed: Of the image sample and the palette.
+        characters: CHARACTERS, for the similar ones; unset: none are named.
 
     Raises:
         ValueError: The character has no member whose instance and vector are there.
@@ -182,7 +206,7 @@ def profile_character(
     rng = np.random.default_rng(seed)
     episodes = own["episode"].rank("dense").to_numpy().astype(np.int64)
     read = balanced_sample(episodes, settings.max_images, rng)
-    pictures, notes = _load(own["cutout"].gather(read[:: -(-len(read) // _PALETTE_IMAGES)]).to_list(), layout)
+    shown, pictures, notes = _load(read, own["cutout"], layout)
     presence = _episode_presence(own)
     return CharacterProfile(
         character_id=character_id,
@@ -192,10 +216,12 @@ def profile_character(
         screen_time_frames=sum(p.screen_time_frames for p in presence),
         episodes=presence,
         attributes=_read_attributes(vectors[read], model, vocabulary, settings.min_confidence),
-        palette=tuple(extract_palette(pictures, settings.palette_colors, seed)),
+        palette=_palette(pictures, settings.palette_colors, seed),
         sizes=_sizes(own),
         co_appearances=_co_appearances(character_id, own, members),
         exemplars=_exemplars(own, vectors),
+        outfits=_outfits(own, vectors, shown, pictures, settings.palette_colors, seed),
+        similar=_similar(character_id, characters),
         notes=tuple(notes),
         vocabulary=vocabulary.name,
         vocabulary_fingerprint=vocabulary.fingerprint,
@@ -288,11 +314,59 @@ def _exemplars(own: pl.DataFrame, vectors: Matrix) -> tuple[Exemplar, ...]:
     return tuple(Exemplar(instance_id=own["instance_id"][int(i)], cutout=own["cutout"][int(i)]) for i in chosen)
 
 
-def _load(cutouts: Sequence[str], layout: Layout) -> tuple[list[Image.Image], list[str]]:
-    pictures, notes = [], []
-    for cutout in cutouts:
+def _outfits(
+    own: pl.DataFrame, vectors: Matrix, shown: list[int], pictures: list[Image.Image], colors: int, seed: int
+) -> tuple[Outfit, ...]:
+    """Return the looks among the pictures, most frequent first; the image nearest to a look's mean shows it."""
+    found = find_outfits(pictures, vectors[shown], seed)
+    outfits = []
+    for number, share in enumerate(found.shares):
+        places = np.flatnonzero(found.labels == number)
+        rows = [shown[place] for place in places]
+        best = rows[int(np.argmax(vectors[rows] @ vectors[rows].mean(axis=0)))]
+        palette = _palette([pictures[place] for place in places], colors, seed)
+        exemplar = Exemplar(instance_id=own["instance_id"][best], cutout=own["cutout"][best])
+        outfits.append(Outfit(share=round(share, 4), exemplar=exemplar, palette=palette))
+    return tuple(outfits)
+
+
+def _palette(pictures: Sequence[Image.Image], colors: int, seed: int) -> tuple[PaletteColor, ...]:
+    return tuple(extract_palette(pictures[:: max(1, -(-len(pictures) // _PALETTE_IMAGES))], colors, seed))
+
+
+def _similar(character_id: str, characters: pl.DataFrame | None) -> tuple[SimilarCharacter, ...]:
+    """Return the characters whose centroids are nearest, among those that have members and vectors of one model."""
+    if characters is None:
+        return ()
+    own = characters.filter(pl.col("character_id") == character_id)
+    if own.is_empty():
+        return ()
+    others = characters.filter(
+        (pl.col("character_id") != character_id)
+        & (pl.col("member_count") > 0)
+        & (pl.col("model_fingerprint") == own["model_fingerprint"][0])
+    )
+    if others.is_empty():
+        return ()
+    cosines = np.asarray(others["centroid"].to_list(), np.float32) @ np.asarray(own["centroid"][0], np.float32)
+    return tuple(
+        SimilarCharacter(character_id=others["character_id"][int(place)], cosine=round(float(cosines[place]), 4))
+        for place in np.argsort(-cosines, kind="stable")[:_SIMILAR_COUNT]
+    )
+
+
+def _load(
+    rows: NDArray[np.integer], cutouts: pl.Series, layout: Layout
+) -> tuple[list[int], list[Image.Image], list[str]]:
+    """Return the rows whose cut-outs can be read, small pictures of these, and what is amiss with the others."""
+    shown, pictures, notes = [], [], []
+    for row in rows.tolist():
         try:
-            pictures.append(load_cutout(layout, cutout))
+            picture = load_cutout(layout, cutouts[row])
         except FrameError as error:
-            notes.append(f"{cutout}: not readable ({error}); its episode's `character_layers` can be made again")
-    return pictures, notes
+            notes.append(f"{cutouts[row]}: not readable ({error}); its episode's `character_layers` can be made again")
+            continue
+        picture.thumbnail((_PICTURE_PX, _PICTURE_PX), Image.Resampling.BOX)
+        shown.append(row)
+        pictures.append(picture)
+    return shown, pictures, notes

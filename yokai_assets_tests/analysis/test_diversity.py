@@ -40,10 +40,10 @@ def test_farthest_first_keeps_quotas_and_repeats_itself() -> None:
     """Protects: balance over episodes, and equal datasets from equal input."""
     vectors = directions(40)
     groups = np.array([0] * 30 + [1] * 10)
-    chosen = farthest_first(vectors, 10, groups)
+    chosen = farthest_first(vectors, 10, [groups])
     assert np.bincount(groups[chosen]).tolist() == [5, 5]
     assert len(set(chosen)) == 10
-    assert chosen == farthest_first(vectors, 10, groups)
+    assert chosen == farthest_first(vectors, 10, [groups])
 
 
 def test_fewer_than_wanted_are_all_taken() -> None:
