@@ -9,7 +9,7 @@ from typing import Literal
 from yokai_assets.settings import Settings
 from yokai_assets.storage.files import sha256_of_parts
 
-ModelKind = Literal["matte", "clip", "base"]
+ModelKind = Literal["matte", "clip", "base", "readers"]
 
 
 def model_identity(settings: Settings, kind: ModelKind) -> str:
@@ -21,12 +21,13 @@ def model_identity(settings: Settings, kind: ModelKind) -> str:
         "matte": (settings.segmentation.model,),
         "clip": (settings.embedding.model, settings.embedding.pretrained or ""),
         "base": (settings.training.base_model,),
+        "readers": (settings.captions.tagger or "", settings.captions.captioner or ""),
     }[kind]
     return sha256_of_parts([(name, _files_of(name, kind)) for name in names])[:16]
 
 
 def _files_of(name: str, kind: ModelKind) -> object:
-    if name == "demo":
+    if name == "demo" and kind != "readers":
         from yokai_assets.demo.models import manifest_of
 
         return manifest_of(kind)

@@ -11,6 +11,8 @@ CREATE TABLE captions (
     "tags"         VARCHAR[] NOT NULL,
     -- Confidence of each tag (0-1).
     "scores"       FLOAT[] NOT NULL,
-    -- Trigger and tags, as written to the `.txt`.
+    -- The same as words for people, without the trigger; empty: nothing to say.
+    "sentence"     VARCHAR NOT NULL,
+    -- Trigger and tags, or a sentence, as written to the `.txt`.
     "caption"      VARCHAR NOT NULL
 );

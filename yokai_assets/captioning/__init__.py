@@ -4,8 +4,8 @@ Here belong trigger words, tags, their pruning, people's corrections, and captio
 trained on is `yokai_assets.datasets`.
 """
 
-from yokai_assets.captioning.captions import caption_members
-from yokai_assets.captioning.overrides import CaptionOverrides, OverridesError, read_overrides
+from yokai_assets.captioning.captions import caption_members, told_values
+from yokai_assets.captioning.overrides import CaptionOverrides, OverridesError, overrides_fingerprint, read_overrides
 from yokai_assets.captioning.strangers import stranger_captions
 from yokai_assets.captioning.trigger import trigger_word
 
@@ -13,7 +13,9 @@ __all__ = [
     "CaptionOverrides",
     "OverridesError",
     "caption_members",
+    "overrides_fingerprint",
     "read_overrides",
     "stranger_captions",
+    "told_values",
     "trigger_word",
 ]

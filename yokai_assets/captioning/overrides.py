@@ -8,9 +8,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from upath import UPath
 
+from yokai_assets.storage.files import sha256_of_parts
 from yokai_assets.storage.layout import Layout
 
 _MIN_KEY_LENGTH = 16
@@ -49,10 +50,19 @@ def _some_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
 _Tags = Annotated[tuple[str, ...], BeforeValidator(split_tags), AfterValidator(_some_tags)]
 
 
+def _clean(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    if "," in text or "，" in text:
+        raise ValueError("is one word or name, without a comma")
+    return " ".join(text.split())
+
+
 class CaptionOverrides(BaseModel):
     """Corrections to a character's captions.
 
     Attributes:
+        trigger: Trigger word in place of the made-up one.
         blacklist: Tags that are never written; each entry may hold several, comma-separated.
         always: Tags that every caption gets, directly after the trigger; likewise.
         captions: `cutout_sha256` of a picture, or at least its first 16 characters -> its tags, comma-separated in
@@ -61,6 +71,7 @@ class CaptionOverrides(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    trigger: Annotated[str, BeforeValidator(_clean), Field(min_length=2, max_length=60)] | None = None
     blacklist: tuple[_Tags, ...] = ()
     always: tuple[_Tags, ...] = ()
     captions: dict[str, _Tags] = {}
@@ -74,6 +85,12 @@ class CaptionOverrides(BaseModel):
 def overrides_path(layout: Layout, character_id: str) -> UPath:
     """Return where a character's corrections are looked for: `overrides/<series>/<character_id>/captions.toml`."""
     return layout.root / "overrides" / layout.series / character_id / "captions.toml"
+
+
+def overrides_fingerprint(layout: Layout, character_id: str) -> str:
+    """Return a hash of a character's file of corrections as it is now; no file has one, too."""
+    path = overrides_path(layout, character_id)
+    return sha256_of_parts(path.read_bytes() if path.exists() else b"")[:32]
 
 
 def read_overrides(
@@ -129,6 +146,6 @@ def _refused(path: UPath, reasons: Iterable[str]) -> OverridesError:
     some = list(reasons)
     more = f"; and {len(some) - _ERRORS_NAMED} more" if len(some) > _ERRORS_NAMED else ""
     return OverridesError(
-        f"{path}: {'; '.join(some[:_ERRORS_NAMED])}{more}. Allowed are `blacklist` and `always` (lists of tags) and "
-        '`[captions]` ("<cutout_sha256>" = "tag, tag").'
+        f"{path}: {'; '.join(some[:_ERRORS_NAMED])}{more}. Allowed are `trigger` (a word), `blacklist` and `always` "
+        '(lists of tags) and `[captions]` ("<cutout_sha256>" = "tag, tag").'
     )

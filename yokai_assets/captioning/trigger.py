@@ -1,10 +1,17 @@
-"""Trigger words: made-up, pronounceable, one for each character, always the same.
+"""Trigger words: made-up, pronounceable, one for each character, always the same, unless a person chose another.
 
 The word only; how it stands in captions is `captions`.
 """
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterable
+
+from yokai_assets.captioning.overrides import OverridesError, read_overrides
+from yokai_assets.captioning.tokens import token_ids
+from yokai_assets.settings.model import CaptionSettings
+from yokai_assets.storage.layout import Layout
 
 _FIRST_CONSONANTS = "xzqvj"
 _CONSONANTS = "bdfgjklmnprstvxz"
@@ -34,6 +41,34 @@ def trigger_word(character_id: str, series: str, prefix: str) -> str:
     multiplier = _hash(f"{series}/{stem}/multiplier") % (_WORD_COUNT // 10) * 10 + 7
     place = (number * multiplier + _hash(f"{series}/{stem}/offset")) % _WORD_COUNT
     return re.sub(r"[^a-z0-9]", "", prefix.lower()) + _syllables(place)
+
+
+def trigger_problems(
+    character_id: str, character_ids: Iterable[str], series: str, settings: CaptionSettings, layout: Layout
+) -> tuple[str, list[str]]:
+    """Return a character's trigger, and what speaks against it, in words.
+
+    Args:
+        character_id: Whom.
+        character_ids: All characters of the series.
+        series: Name of the series.
+        settings: The prefix of made-up words.
+        layout: Where people's corrections lie.
+    """
+    triggers = {}
+    for name in {*character_ids, character_id}:
+        chosen = None
+        with contextlib.suppress(OverridesError):  # that character's own captions say so
+            chosen = read_overrides(layout, name).trigger
+        triggers[name] = chosen or trigger_word(name, series, settings.trigger_prefix)
+    own = triggers.pop(character_id)
+    tokens = token_ids(own)
+    problems = ["it is one token, so the text encoder has a meaning for it"] if len(tokens) < 2 else []
+    for name, other in sorted(triggers.items()):
+        theirs = token_ids(other)
+        if theirs[: len(tokens)] == tokens or tokens[: len(theirs)] == theirs:
+            problems.append(f"{name} has {other!r}, of which one begins the other")
+    return own, problems
 
 
 def _number(character_id: str) -> tuple[str, int]:

@@ -9,8 +9,10 @@ from upath import UPath
 from yokai_assets.analysis import load_vocabulary, profile_character
 from yokai_assets.captioning import OverridesError, caption_members, trigger_word
 from yokai_assets.captioning.overrides import overrides_path
+from yokai_assets.captioning.trigger import trigger_problems
 from yokai_assets.settings.model import AnalysisSettings, CaptionSettings
 from yokai_assets.tables import CAPTIONS
+from yokai_assets.tagging import ImageReading
 from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, WordModel, pixels_of
 
 MODEL = WordModel()
@@ -27,7 +29,7 @@ def made(tmp_path, looks: list[str]) -> SmallSeries:
     return series
 
 
-def captions(series: SmallSeries, **settings: int) -> pl.DataFrame:
+def captions(series: SmallSeries, readings: dict[str, ImageReading] | None = None, **settings) -> pl.DataFrame:
     tables = series.tables()
     profile = profile_character(
         HERO, tables.members, tables.instances, tables.embeddings, series.layout, MODEL, VOCABULARY,
@@ -35,7 +37,7 @@ def captions(series: SmallSeries, **settings: int) -> pl.DataFrame:
     )  # fmt: skip
     return caption_members(
         profile, tables.members, tables.embeddings, MODEL, VOCABULARY, CaptionSettings.model_validate(settings), "tiny",
-        layout=series.layout,
+        layout=series.layout, readings=readings,
     )  # fmt: skip
 
 
@@ -180,3 +182,73 @@ def test_member_without_vector_gets_the_trigger_alone(tmp_path) -> None:
     table = captions(series)
     assert table["caption"][1] == trigger_word(HERO, "tiny", "ykai")
     assert "happy smile" in tags(table)[0]
+
+
+def test_a_tagger_is_heard_instead_of_the_vocabulary(tmp_path) -> None:
+    """Protects: two readers that contradict each other never stand in one caption."""
+    series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 4)
+    tables = series.tables()
+    readings = {f"e1/{n:06d}/0": ImageReading({"umbrella": 0.9 if n < 1 else 0.5, "night": 0.4}) for n in range(3)}
+    readings["e1/000000/0"] = ImageReading({"umbrella": 0.9, "running": 0.7}, "it runs through the rain")
+    table = captions(series, readings=readings)
+    assert tags(table) == [["running"], ["night"], ["night"], []]
+    assert table["sentence"].to_list() == ["it runs through the rain", "night", "night", ""]
+    assert tables.members.height == 5
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("tags", "{}, happy smile, arms up"),
+        ("sentence", "a picture of {}, a happy smile, both arms up"),
+        ("both", "{}, happy smile, arms up, a happy smile, both arms up"),
+    ],
+)
+def test_captions_are_tags_or_sentences(tmp_path, form: str, expected: str) -> None:
+    """Protects: base models that want sentences get them, with the trigger in each."""
+    looks = [f"{BODY}, a happy smile, both arms up"] + [f"{BODY}, sad mouth, arms down"] * 2
+    table = captions(made(tmp_path, looks), form=form)
+    said = table["caption"][0]
+    assert said.startswith(expected.split("{}")[0] + table["trigger"][0])
+    words = {"tags": 1, "sentence": 1, "both": 2}[form]
+    assert said.count("smile") == words, said
+
+
+def test_series_wide_blacklist(tmp_path) -> None:
+    """Protects: a tag that nobody wants is named once, not for each of a hundred characters."""
+    table = captions(made(tmp_path, [f"{BODY}, happy smile, arms up"] * 3), blacklist=("Happy Smile",))
+    assert tags(table)[0] == ["arms up"]
+
+
+def test_own_trigger(tmp_path) -> None:
+    """Protects: people call a character by its name, if they want to; a comma would split it."""
+    series = made(tmp_path, [f"{BODY}, happy smile"] * 2)
+    path = overrides_path(series.layout, HERO)
+    path.parent.mkdir(parents=True)
+    path.write_text('trigger = " kiki  yokai "\n', "utf-8")
+    table = captions(series)
+    assert set(table["trigger"]) == {"kiki yokai"} and table["caption"][0].startswith("kiki yokai, ")
+    path.write_text('trigger = "kiki, yokai"\n', "utf-8")
+    with pytest.raises(OverridesError, match="without a comma"):
+        captions(series)
+
+
+def test_triggers_that_get_into_each_others_way_are_named(tmp_path) -> None:
+    """Protects: two LoRAs loaded together; a chosen trigger that means something already."""
+    series = SmallSeries(UPath(tmp_path))
+    settings = CaptionSettings.model_validate({})
+    ids = [f"cluster_{number:03d}" for number in range(300)]
+
+    def problems(character_id: str) -> list[str]:
+        return trigger_problems(character_id, ids, "tiny", settings, series.layout)[1]
+
+    assert problems(HERO) == []
+    for name, trigger in ((HERO, "kikitaro"), (OTHER, "kikitaro jr"), ("cluster_002", "cat")):
+        path = overrides_path(series.layout, name)
+        path.parent.mkdir(parents=True)
+        path.write_text(f'trigger = "{trigger}"\n', "utf-8")
+    assert problems(HERO) == ["cluster_001 has 'kikitaro jr', of which one begins the other"]
+    assert problems(OTHER) == ["cluster_000 has 'kikitaro', of which one begins the other"]
+    assert problems("cluster_002") == ["it is one token, so the text encoder has a meaning for it"]
+    overrides_path(series.layout, OTHER).write_text("not toml", "utf-8")
+    assert problems(HERO) == []
