@@ -10,7 +10,7 @@ import dagster as dg
 
 from yokai_assets.defs.characters import assets as character_assets
 from yokai_assets.defs.characters import checks as character_checks
-from yokai_assets.defs.characters import models
+from yokai_assets.defs.characters import dataset, dataset_checks, models
 from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.episodes import checks as episode_checks
 from yokai_assets.defs.io import ParquetIOManager
@@ -39,12 +39,13 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         *registry.ASSETS,
         *registry.SOURCES,
         *character_assets.ASSETS,
+        *dataset.ASSETS,
         *models.ASSETS,
         *report_assets.ASSETS,
     ]
     return dg.Definitions(
         assets=list(dg.map_asset_specs(with_policy, assets)),
-        asset_checks=[*episode_checks.CHECKS, *series_checks.CHECKS, *character_checks.CHECKS],
+        asset_checks=[*episode_checks.CHECKS, *series_checks.CHECKS, *dataset_checks.CHECKS, *character_checks.CHECKS],
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

@@ -172,7 +172,7 @@ class SmallSeries:
         return CAPTIONS.from_rows(
             {
                 **{"character_id": m["character_id"], "instance_id": m["instance_id"], "trigger": trigger},
-                **{"tags": ["smile"], "scores": [0.9], "caption": f"{trigger}, smile"},
+                **{"tags": ["smile"], "scores": [0.9], "sentence": "a smile", "caption": f"{trigger}, smile"},
             }
             for m in self.members
         )

@@ -1,10 +1,25 @@
 """Training sets: which of a character's images are trained on, how they are rendered, and how they lie on disk.
 
-Here belong the choice (`selection`, `split`), pixels (`render`), files (`kohya`), their sequence (`build`) and the
-importer of existing cluster folders. Captions are `yokai_assets.captioning`, training is `yokai_assets.training`.
+Here belong the choice (`selection`, `split`, `looks`, `choice`), what is behind the character (`grounds`), pixels
+(`render`, `writing`), files (`kohya`), what people change by hand (`edits`), their sequence (`build`) and the importer
+of existing cluster folders. Captions are `yokai_assets.captioning`, training is `yokai_assets.training`.
 """
 
-from yokai_assets.datasets.build import DatasetResult, build_dataset, load_training_image
+from yokai_assets.datasets.build import DatasetResult, build_dataset, changes_between, load_training_image
+from yokai_assets.datasets.choice import Knowledge
+from yokai_assets.datasets.edits import EditsError, HandEdits, edits_fingerprint, read_edits
 from yokai_assets.datasets.importer import ImportResult, import_cluster_tree
 
-__all__ = ["DatasetResult", "ImportResult", "build_dataset", "import_cluster_tree", "load_training_image"]
+__all__ = [
+    "DatasetResult",
+    "EditsError",
+    "HandEdits",
+    "ImportResult",
+    "Knowledge",
+    "build_dataset",
+    "changes_between",
+    "edits_fingerprint",
+    "import_cluster_tree",
+    "load_training_image",
+    "read_edits",
+]

@@ -1,38 +1,35 @@
 """A character's training set, from members to files: choose, hold out, render, write as one.
 
-The sequence only: the choice is `choice`, pixels are `render`, files are `kohya`.
+The sequence only: the choice is `choice`, what is behind the character is `grounds`, images are `writing`, files are
+`kohya`, what people change by hand is `edits`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from PIL import Image
 from upath import UPath
 
 from yokai_assets.datasets import kohya
-from yokai_assets.datasets.choice import choose, digest, read_cutout
-from yokai_assets.datasets.render import (
-    Box,
-    Ground,
-    crop_box,
-    draw_ground,
-    overlap_share,
-    render_original,
-    render_plain,
-)
+from yokai_assets.datasets.choice import Choice, Knowledge, choose
+from yokai_assets.datasets.edits import HandEdits, carry_over, collect_edits, write_manifest
+from yokai_assets.datasets.grounds import ORIGINAL, Wanted, assign_grounds
+from yokai_assets.datasets.looks import read_cutout
+from yokai_assets.datasets.render import Box, crop_box, overlap_share
 from yokai_assets.datasets.selection import QualityLimits
+from yokai_assets.datasets.writing import Example, ExampleWriter
 from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import DatasetSettings
-from yokai_assets.storage.files import is_local, recover_folder, sha256_of_parts
+from yokai_assets.storage.files import is_local, recover_folder
 from yokai_assets.storage.folders import replaced_folder
 from yokai_assets.storage.layout import Layout
-from yokai_assets.tables import DATASET
+from yokai_assets.tables import BACKGROUNDS, DATASET
 
 _STRANGER_SHARE = 0.02
 
@@ -43,29 +40,27 @@ class DatasetResult:
 
     Attributes:
         table: DATASET.
-        dropped: Reason -> members left out for it; the reasons are explained in `selection.REASONS`.
+        dropped: instance_id -> why it was left out; the reasons are explained in `selection.REASONS`.
         folder: Where the files are.
         is_too_small: There are fewer training images than `dataset.min_images`: the files are there to look at, but
             the character is not to be trained.
         notes: What went differently than asked for, in sentences.
+        edits: What people changed by hand, and was done again.
+        own_file_count: Files of their own that were carried over.
     """
 
     table: pl.DataFrame
-    dropped: dict[str, int]
+    dropped: dict[str, str]
     folder: UPath
     is_too_small: bool
     notes: tuple[str, ...]
+    edits: HandEdits = field(default_factory=HandEdits)
+    own_file_count: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class _Example:
-    """An image to be rendered; `ground` is None for the frame's own background."""
-
-    row: dict[str, Any]
-    split: str
-    box: Box
-    crop: Box
-    ground: Ground | None
+    @property
+    def dropped_counts(self) -> dict[str, int]:
+        """Reason -> how many images were left out for it, most first."""
+        return dict(Counter(self.dropped.values()).most_common())
 
 
 def build_dataset(
@@ -82,13 +77,16 @@ def build_dataset(
     *,
     resolution_px: int,
     limits: QualityLimits | None = None,
+    knowledge: Knowledge | None = None,
+    plates: pl.DataFrame | None = None,
     progress: Progress = silent,
 ) -> DatasetResult:
     """Choose, render and write a character's training set; the folder is replaced as a whole.
 
-    An image keeps its frame's background unless its share of plain grounds falls on it, its frame cannot be read,
-    or another instance stands in the crop: a stranger would be learnt as part of the character. What is on plain
-    ground gets a tag that says so, that the ground be not learnt either.
+    What people changed in the folder by hand is done again in the new one, and files of theirs stay. An image keeps
+    its frame's background unless the mixture of grounds says otherwise, its frame cannot be read, or another instance
+    stands in the crop: a stranger would be learnt as part of the character. What is on plain ground gets a tag that
+    says so, that the ground be not learnt either.
 
     Args:
         character_id: Whom.
@@ -104,40 +102,64 @@ def build_dataset(
         seed: Of the split, the grounds and the draw from very many members. Equal input and seed give equal files.
         resolution_px: `training.resolution_px`: side of the square to whose area images are scaled down; never up.
         limits: Quality limits; unset: the defaults.
+        knowledge: What else is known of the character; what people removed is added to it.
+        plates: BACKGROUNDS that may be shown behind the character; unset: none.
         progress: Told after each image.
 
     Raises:
         ValueError: Chosen images have no caption.
+        EditsError: What people changed before cannot be read.
     """
+    folder = layout.training_data(character_id)
+    if is_local(folder):
+        recover_folder(Path(str(folder)))
+    edits = collect_edits(layout, character_id)
+    knowledge = knowledge or Knowledge()
     chosen = choose(
-        character_id, members, instances, embeddings, layout, settings, seed,
-        resolution_px=resolution_px, limits=limits or QualityLimits(),
+        character_id, members, instances, embeddings, layout, settings, seed, resolution_px=resolution_px,
+        limits=limits or QualityLimits(),
+        knowledge=replace(knowledge, removed={*knowledge.removed, *edits.removed}),
     )  # fmt: skip
     caption_of = _captions(captions, chosen.rows, character_id)
-    examples = _examples(chosen.rows, chosen.held_out, instances, frames, settings, seed)
+    examples = _examples(
+        chosen, instances, frames, plates if plates is not None else BACKGROUNDS.empty(), settings, seed
+    )
     dropped = chosen.dropped.copy()
-    folder = layout.training_data(character_id)
     rows: list[dict[str, Any]] = []
-    frame_problems: list[str] = []
+    problems: list[str] = []
     with replaced_folder(folder, last=kohya.CONFIG_FILE) as temporary:
+        writer = ExampleWriter(temporary, layout, character_id, edits, resolution_px, seed)
         for done, (example, cutout, frame, problem) in enumerate(
             _with_pixels(examples, frames, frames_source, layout), start=1
         ):
-            frame_problems += [problem] if problem else []
+            problems += [problem] if problem else []
             if cutout is None:  # it was there a moment ago, when it was chosen
-                dropped["unreadable"] += 1
+                dropped[example.row["instance_id"]] = "unreadable"
             else:
-                rows.append(_write(temporary, example, cutout, frame, caption_of, resolution_px))
+                rows.append(writer.write(example, cutout, frame, caption_of[example.row["instance_id"]]))
             progress(done, len(examples), "images")
-        _write_records(temporary, rows, folder, resolution_px)
-    table = DATASET.from_rows(_table_row(row, character_id, folder, layout) for row in rows).sort(
-        "split", "instance_id"
-    )
-    train_count = table.filter(pl.col("split") == "train").height
-    notes = (*chosen.notes, *_frames_note(frame_problems))
+        train_count = sum(row["split"] == "train" for row in rows)
+        repeats = kohya.repeats_for(train_count, settings.epoch_images)
+        _write_records(temporary, rows, dropped, folder, resolution_px, repeats)
+        collect_edits(layout, character_id)  # whoever edited meanwhile does not lose it: the next set has it
+        own_files = carry_over(folder, temporary)
+    table = DATASET.from_rows(_table_row(row, character_id, folder, layout) for row in rows)
+    notes = (*chosen.notes, *_frames_note(problems))
     return DatasetResult(
-        table, {r: n for r, n in dropped.items() if n}, folder, train_count < settings.min_images, notes
+        table.sort("split", "instance_id"), dropped, folder, train_count < settings.min_images, notes, edits, own_files
     )
+
+
+def changes_between(before: pl.DataFrame, now: pl.DataFrame) -> dict[str, int]:
+    """Return what is different in a set (DATASET) from the one before it, in numbers of images."""
+    both = before.join(now, on="instance_id", suffix="_now")
+    return {
+        "added": now.height - both.height,
+        "removed": before.height - both.height,
+        "other_pixels": both.filter(pl.col("image_sha256") != pl.col("image_sha256_now")).height,
+        "other_caption": both.filter(pl.col("caption") != pl.col("caption_now")).height,
+        "other_split": both.filter(pl.col("split") != pl.col("split_now")).height,
+    }
 
 
 def load_training_image(layout: Layout, row: Mapping[str, Any]) -> tuple[Image.Image, Image.Image]:
@@ -181,60 +203,46 @@ def _captions(captions: pl.DataFrame, rows: pl.DataFrame, character_id: str) -> 
 
 
 def _examples(
-    rows: pl.DataFrame,
-    held_out: frozenset[str],
-    instances: pl.DataFrame,
-    frames: pl.DataFrame,
-    settings: DatasetSettings,
+    chosen: Choice, instances: pl.DataFrame, frames: pl.DataFrame, plates: pl.DataFrame, settings: DatasetSettings,
     seed: int,
-) -> list[_Example]:
+) -> list[Example]:  # fmt: skip
     """Decide crop and ground of each image; in order of episodes and frames, so that videos are read once."""
-    strangers = _boxes_by_frame(instances, rows)
+    rows = chosen.rows.sort("episode", "frame_index", "instance_id").to_dicts()
+    strangers = _boxes_by_frame(instances, chosen.rows)
     has_frame = set(frames["frame_id"])
-    examples: list[_Example] = []
-    for row in rows.sort("episode", "frame_index", "instance_id").iter_rows(named=True):
-        box = _box(row)
-        crop = crop_box(box, (row["frame_width_px"], row["frame_height_px"]), settings.margin_share)
-        others = (other for number, other in strangers.get(row["frame_id"], ()) if number != row["instance_id"])
-        is_forced = row["frame_id"] not in has_frame or any(overlap_share(crop, o) > _STRANGER_SHARE for o in others)
-        split = kohya.HELD_OUT if row["instance_id"] in held_out else "train"
-        ground = draw_ground(np.random.default_rng([seed, *digest(row["instance_id"])])) if is_forced else None
-        examples.append(_Example(row, split, box, crop, ground))
-    grounded = {
-        example.row["instance_id"]: example
-        for split in ("train", kohya.HELD_OUT)
-        for example in _grounded([e for e in examples if e.split == split], settings.plain_background_share, seed)
+    crops: dict[str, Box] = {}
+    wanted: dict[str, list[Wanted]] = {"train": [], kohya.HELD_OUT: []}
+    for row in rows:
+        name = row["instance_id"]
+        crops[name] = crop_box(_box(row), (row["frame_width_px"], row["frame_height_px"]), settings.margin_share)
+        others = (other for number, other in strangers.get(row["frame_id"], ()) if number != name)
+        is_shared = any(overlap_share(crops[name], other) > _STRANGER_SHARE for other in others)
+        split = kohya.HELD_OUT if name in chosen.held_out else "train"
+        has_own = row["frame_id"] in has_frame and not is_shared
+        wanted[split].append(Wanted(name, row["episode"], row["shot"], has_own))
+    grounds = {
+        split: assign_grounds(images, settings.grounds, plates, seed) for split, images in wanted.items() if images
     }
-    return [grounded[e.row["instance_id"]] for e in examples]
-
-
-def _grounded(examples: list[_Example], plain_share: float, seed: int) -> list[_Example]:
-    """Put more images on plain ground until their share is reached; which ones, depends on seed and id alone."""
-    missing = round(plain_share * len(examples)) - sum(e.ground is not None for e in examples)
-    free = sorted(
-        (e.row["instance_id"] for e in examples if e.ground is None), key=lambda i: (digest(f"{seed}/{i}"), i)
-    )
-    to_change = set(free[: max(0, missing)])
     return [
-        replace(e, ground=draw_ground(np.random.default_rng([seed, *digest(e.row["instance_id"])])))
-        if e.row["instance_id"] in to_change
-        else e
-        for e in examples
+        Example(row, split, _box(row), crops[row["instance_id"]], grounds[split][row["instance_id"]])
+        for row in rows
+        for split in ("train", kohya.HELD_OUT)
+        if row["instance_id"] in grounds.get(split, {})
     ]
 
 
 def _with_pixels(
-    examples: list[_Example], frames: pl.DataFrame, frames_source: UPath, layout: Layout
-) -> Iterator[tuple[_Example, Image.Image | None, Image.Image | None, str]]:
+    examples: list[Example], frames: pl.DataFrame, frames_source: UPath, layout: Layout
+) -> Iterator[tuple[Example, Image.Image | None, Image.Image | None, str]]:
     """Yield example, cut-out, frame (where it is wanted and can be read) and what is amiss with the frame."""
     wanted = pl.DataFrame(
-        {"frame_id": [e.row["frame_id"] for e in examples if e.ground is None]}, schema={"frame_id": pl.String}
+        {"frame_id": [e.row["frame_id"] for e in examples if e.ground == ORIGINAL]}, schema={"frame_id": pl.String}
     )
     sources = wanted.join(frames.select("frame_id", "source", "content_sha256"), on="frame_id", maintain_order="left")
     pictures = iter_frames(sources, frames_source)
     for example in examples:
         frame, problem = None, ""
-        if example.ground is None:
+        if example.ground == ORIGINAL:
             _, picture = next(pictures)
             frame = picture if isinstance(picture, Image.Image) else None
             problem = "" if frame else str(picture)
@@ -253,54 +261,26 @@ def _frames_note(problems: list[str]) -> tuple[str, ...]:
     return (f"{len(problems)} image(s) are shown on plain ground for want of their frame, e.g. {problems[0]}",)
 
 
-def _write(
-    folder: Path,
-    example: _Example,
-    cutout: Image.Image,
-    frame: Image.Image | None,
-    caption_of: Mapping[str, dict[str, Any]],
+def _write_records(
+    temporary: Path,
+    rows: list[dict[str, Any]],
+    dropped: Mapping[str, str],
+    folder: UPath,
     resolution_px: int,
-) -> dict[str, Any]:
-    instance_id = example.row["instance_id"]
-    captioned = caption_of[instance_id]
-    has_ground = frame is None
-    if frame is not None:
-        image, mask = render_original(frame, cutout, example.box, example.crop, resolution_px)
-        caption = captioned["caption"]
-    else:
-        ground = example.ground or draw_ground(np.random.default_rng(digest(instance_id)))
-        image, mask = render_plain(cutout, example.box, example.crop, ground, resolution_px)
-        has_ground = mask.getextrema() != (255, 255)  # an imported picture may be opaque
-        says_ground = not has_ground or any("background" in tag for tag in captioned["tags"])
-        caption = captioned["caption"] if says_ground else f"{captioned['caption']}, {ground.tag}"
-    stem = kohya.file_stem(instance_id)
-    kohya.write_example(folder, example.split, stem, image, mask, caption)
-    return {
-        "split": example.split,
-        "stem": stem,
-        "caption": caption,
-        "instance_id": instance_id,
-        "episode": example.row["episode"],
-        "shot": example.row["shot"],
-        "background": "plain" if has_ground else "original",
-        "width_px": image.width,
-        "height_px": image.height,
-        "cutout_sha256": example.row["cutout_sha256"],
-        "image_sha256": sha256_of_parts(image.size, image.tobytes(), mask.tobytes()),
-    }
-
-
-def _write_records(temporary: Path, rows: list[dict[str, Any]], folder: UPath, resolution_px: int) -> None:
+    repeats: int,
+) -> None:
     kohya.write_metadata(temporary, rows)
+    kohya.write_rejected(temporary, dropped)
     place = str(Path(str(folder)).absolute()) if is_local(folder) else str(folder)
-    config = kohya.dataset_toml(place, f"{place}/{kohya.MASKS}", resolution_px)
+    config = kohya.dataset_toml(place, f"{place}/{kohya.MASKS}", resolution_px, repeats)
     (temporary / kohya.CONFIG_FILE).write_text(config, "utf-8")
+    write_manifest(temporary, {kohya.image_path(row["split"], row["stem"]): row["cutout_sha256"] for row in rows})
 
 
 def _table_row(row: dict[str, Any], character_id: str, folder: UPath, layout: Layout) -> dict[str, Any]:
     split, stem = row["split"], row["stem"]
     return {
-        **{key: value for key, value in row.items() if key not in ("stem", "cutout_sha256")},
+        **{key: value for key, value in row.items() if key not in ("stem", "cutout")},
         "character_id": character_id,
         "image": layout.relative(folder / kohya.image_path(split, stem)),
         "mask": layout.relative(folder / kohya.mask_path(split, stem)),

@@ -1,31 +1,44 @@
-"""Which images make a character's training set: chosen, held out, and known to have a readable cut-out.
+"""Which images make a character's training set: chosen, held out, and known to have a clean, readable cut-out.
 
-The sequence of `selection` and `split`, repeated without the images whose cut-outs turn out to be unusable. Rendering
-and writing are `build`.
+The sequence of `selection` and `split`, repeated without the images whose cut-outs turn out to be unusable. Reading
+them is `looks`, rendering and writing are `build`.
 """
 
-import hashlib
-from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from PIL import Image
+from numpy.typing import NDArray
 
+from yokai_assets.analysis.outfits import find_outfits
 from yokai_assets.datasets import selection
+from yokai_assets.datasets.looks import Look, faults_of, read_looks
+from yokai_assets.datasets.seeding import digest
 from yokai_assets.datasets.selection import QualityLimits, Selection
 from yokai_assets.datasets.split import hold_out
-from yokai_assets.frames.decoding import FrameError
-from yokai_assets.frames.reader import decoder_threads
-from yokai_assets.segmentation.layers import load_cutout
 from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.storage.layout import Layout
 
 _MAX_POOL = 6000
 _EPISODES_NAMED = 5
+_READ_PER_IMAGE = 2
+"""Images read for each one wanted: outfits are told apart on them, and bad ones are replaced from among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known of a character beside its rows.
+
+    Attributes:
+        rivals: Unit centroids of the other characters, f32 [R, D].
+        views: instance_id -> from which side the character is seen, where it can be told.
+        removed: `cutout_sha256` of images that a person took out.
+    """
+
+    rivals: NDArray[np.float32] | None = None
+    views: Mapping[str, str] = field(default_factory=dict)
+    removed: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +46,29 @@ class Choice:
     """What a training set is to be made of.
 
     Attributes:
-        rows: INSTANCES of the chosen images, with what the selection added.
+        rows: INSTANCES of the chosen images, with what the selection added, `view`, `framing` and `outfit`.
         held_out: instance_ids of those that are not trained on.
-        dropped: Reason -> members left out for it.
+        dropped: instance_id -> reason, of every other member.
         notes: What went differently than asked for, in sentences.
     """
 
     rows: pl.DataFrame
     held_out: frozenset[str]
-    dropped: Counter[str]
+    dropped: dict[str, str]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortlist:
+    """Images to be read, and how many of them are wanted, of the trained and of the held-out ones."""
+
+    sides: tuple[tuple[Selection, int], tuple[Selection, int]]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        return pl.concat([side.rows for side, _ in self.sides])
 
 
 def choose(
@@ -56,46 +82,41 @@ def choose(
     *,
     resolution_px: int,
     limits: QualityLimits,
+    knowledge: Knowledge,
 ) -> Choice:
     """Choose a character's training images and those held out.
 
-    Every chosen cut-out is read. If some cannot be used, the choice is made again as if they did not exist, so that
-    the next best images take their places; arguments are those of `build.build_dataset`.
+    Twice as many as are wanted are read. If some cannot be used, the choice is made again as if they did not exist,
+    so that the next best images take their places; arguments are those of `build.build_dataset`.
     """
-    pool = selection.candidates(character_id, members, instances, embeddings)
-    pool = selection.passing_quality(pool, settings.min_side_px, limits)
-    usable: set[str] = set()
-    unusable: set[str] = set()
+    pool = selection.candidates(character_id, members, instances, embeddings, knowledge.rivals)
+    pool = selection.passing_quality(pool, settings.min_side_px, limits, removed=knowledge.removed)
+    looks: dict[str, Look | None] = {}
+    unusable: dict[str, str] = {}
     while True:
         rng = np.random.default_rng([seed, *digest(character_id)[:2]])
-        left = pool.keep(np.flatnonzero(~_is_in(pool.rows, unusable)), "unreadable")
-        choice = _choose(left, settings, resolution_px, limits, rng)
-        unread = choice.rows.filter(~pl.col("instance_id").is_in(list(usable)))
-        found = _unusable(unread, layout)
+        shortlist = _shortlist(pool.without(unusable), settings, resolution_px, limits, rng)
+        looks |= read_looks(shortlist.rows.filter(~pl.col("instance_id").is_in(list(looks))), layout)
+        found = {name: reason for name, reason in faults_of(looks, limits).items() if name not in unusable}
         if not found:
             break
-        usable |= set(unread["instance_id"]) - found
-        unusable |= found | _gone(pool.rows, found, layout)
-    return Choice(choice.rows, choice.held_out, choice.dropped, (*_note(pool.rows, unusable), *choice.notes))
+        unusable |= found
+        unreadable = {name for name, reason in found.items() if reason == "unreadable"}
+        unusable |= dict.fromkeys(_gone(pool.rows, unreadable, layout), "unreadable")
+    traits = _traits(shortlist, looks, knowledge.views, seed)
+    sides = [_picked(side, count, traits) for side, count in shortlist.sides]
+    lost = {name for name, reason in unusable.items() if reason == "unreadable"}
+    return Choice(
+        pl.concat([side.rows for side in sides], how="vertical_relaxed"),
+        frozenset(sides[1].rows["instance_id"]),
+        shortlist.dropped | sides[0].dropped | sides[1].dropped,
+        (*_note(pool.rows, lost), *shortlist.notes),
+    )
 
 
-def read_cutout(layout: Layout, row: Mapping[str, Any]) -> Image.Image | None:
-    """Return the cut-out (RGBA) of a row of INSTANCES; None where it is missing, damaged or not as large as its box."""
-    try:
-        cutout = load_cutout(layout, row["cutout"])
-    except FrameError:
-        return None
-    return cutout if cutout.size == (row["x1"] - row["x0"], row["y1"] - row["y0"]) else None
-
-
-def digest(text: str) -> list[int]:
-    """Return four 32-bit numbers that depend on the text alone: seeds that do not shift when images come or go."""
-    return np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u4").tolist()
-
-
-def _choose(
+def _shortlist(
     pool: Selection, settings: DatasetSettings, resolution_px: int, limits: QualityLimits, rng: np.random.Generator
-) -> Choice:
+) -> _Shortlist:
     share = settings.held_out_share
     most_held_out = max(2, round(settings.max_images * share / max(1 - share, share, 0.01)))
     most = max(2 * settings.max_images, min(limits.pool_per_image * settings.max_images, _MAX_POOL))
@@ -104,10 +125,10 @@ def _choose(
     shots = selection.shot_numbers(pool.rows)
     split = hold_out(shots, pool.rows["frame_index"].to_numpy(), share, settings.min_images, rng)
     trained = np.setdiff1d(np.arange(pool.rows.height), split.positions)
-    sides = [
-        selection.diverse(Selection(pool.rows[side], pool.vectors[side]), count)
+    train, held_out = (
+        selection.diverse(Selection(pool.rows[side], pool.vectors[side]), _READ_PER_IMAGE * count)
         for side, count in ((trained, settings.max_images), (split.positions, most_held_out))
-    ]
+    )
     notes = []
     if split.torn_shot is not None:
         torn = pool.rows.row(int(np.flatnonzero(shots == split.torn_shot)[0]), named=True)
@@ -116,18 +137,32 @@ def _choose(
             f"{torn['episode']} is held out and the rest of it trained on: what the evaluation measures on held-out "
             "images flatters the LoRA."
         )
-    return Choice(
-        pl.concat([side.rows for side in sides]),
-        frozenset(sides[1].rows["instance_id"]),
-        pool.dropped + sides[0].dropped + sides[1].dropped,
+    return _Shortlist(
+        ((train, settings.max_images), (held_out, most_held_out)),
+        pool.dropped | train.dropped | held_out.dropped,
         tuple(notes),
     )
 
 
-def _unusable(rows: pl.DataFrame, layout: Layout) -> set[str]:
-    with ThreadPoolExecutor(decoder_threads(), thread_name_prefix="cut-out") as pool:
-        is_usable = pool.map(lambda row: read_cutout(layout, row) is not None, rows.iter_rows(named=True))
-        return {i for i, is_fine in zip(rows["instance_id"], is_usable, strict=True) if not is_fine}
+def _traits(
+    shortlist: _Shortlist, looks: Mapping[str, Look | None], views: Mapping[str, str], seed: int
+) -> pl.DataFrame:
+    """Return `instance_id`, `outfit`, `view` and `framing` of the images of both sides."""
+    rows = shortlist.rows
+    pictures = [look.thumbnail for name in rows["instance_id"] if (look := looks[name]) is not None]
+    outfits = find_outfits(pictures, np.concatenate([side.vectors for side, _ in shortlist.sides]), seed)
+    return rows.select(
+        "instance_id",
+        pl.Series("outfit", outfits.labels, pl.Int32),
+        pl.Series("view", [views.get(name) for name in rows["instance_id"]], pl.String),
+        selection.framing(rows),
+    )
+
+
+def _picked(side: Selection, count: int, traits: pl.DataFrame) -> Selection:
+    """Return the images of one side, even over episodes, and as far as these allow over outfits, views and framings."""
+    rows = side.rows.join(traits, on="instance_id", how="left", maintain_order="left")
+    return selection.diverse(Selection(rows, side.vectors, {}), count, ("outfit", "view", "framing"))
 
 
 def _gone(rows: pl.DataFrame, found: set[str], layout: Layout) -> set[str]:
@@ -152,14 +187,10 @@ def _gone(rows: pl.DataFrame, found: set[str], layout: Layout) -> set[str]:
 def _note(rows: pl.DataFrame, unusable: set[str]) -> tuple[str, ...]:
     if not unusable:
         return ()
-    bad = rows.filter(_is_in(rows, unusable)).sort("instance_id")
+    bad = rows.filter(pl.col("instance_id").is_in(list(unusable))).sort("instance_id")
     episodes = bad["episode"].unique().sort().to_list()
     named = ", ".join(episodes[:_EPISODES_NAMED]) + (", ..." if len(episodes) > _EPISODES_NAMED else "")
     return (
         f"{bad.height} cut-out(s) are missing, damaged or not as large as their box, e.g. {bad['cutout'][0]}; the next "
         f"best images take their places. Materialize `character_layers` again, of {len(episodes)} episode(s): {named}.",
     )
-
-
-def _is_in(rows: pl.DataFrame, instance_ids: set[str]) -> np.ndarray:
-    return rows["instance_id"].is_in(list(instance_ids)).to_numpy()

@@ -2,22 +2,30 @@
 
     <character>/<image>.png, <image>.txt     training images and captions
     <character>/masks/<image>.png            alpha, grey, of the same size
-    <character>/held_out/...                 the same again, never trained on
+    <character>/held_out/...                 the same again (`records.jsonl` for `metadata.jsonl`), never trained on
     <character>/metadata.jsonl               one line per training image: file_name, text, mask_file_name, ...
     <character>/dataset.toml                 for sd-scripts' `--dataset_config`
+    <character>/rejected.jsonl               members that are not in the set, and why
+    <character>/files.json                   what was written, so that changes by hand are known (`edits`)
 
 Files only. sd-scripts reads an `image_dir` without its sub-folders, so masks and held-out images stay out.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from upath import UPath
 
 HELD_OUT = "held_out"
 MASKS = "masks"
+METADATA_FILE, RECORDS_FILE = "metadata.jsonl", "records.jsonl"
 CONFIG_FILE = "dataset.toml"
+REJECTED_FILE = "rejected.jsonl"
+
+_MAX_REPEATS = 10
 
 
 def file_stem(instance_id: str) -> str:
@@ -45,26 +53,48 @@ def write_example(folder: Path, split: str, stem: str, image: Image.Image, mask:
 
 
 def write_metadata(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write `metadata.jsonl` for the training images and one for the held-out ones.
+    """Write `metadata.jsonl` for the training images, and `records.jsonl` for the held-out ones.
+
+    Not the same name: HF's `imagefolder` reads every `metadata.jsonl` below the folder that it is given, and would
+    train on what is held out (tried with `datasets` 5.2).
 
     Args:
         folder: The character's folder.
         rows: `split`, `stem`, `caption` and whatever else shall stand in the line.
     """
-    for split, place in (("train", folder), (HELD_OUT, folder / HELD_OUT)):
+    for split, file in (("train", folder / METADATA_FILE), (HELD_OUT, folder / HELD_OUT / RECORDS_FILE)):
         lines = [json.dumps(_metadata_line(row), ensure_ascii=False) + "\n" for row in rows if row["split"] == split]
         if lines:
-            place.mkdir(exist_ok=True)
-            (place / "metadata.jsonl").write_text("".join(lines), "utf-8")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("".join(lines), "utf-8")
 
 
-def dataset_toml(image_dir: str, mask_dir: str, resolution_px: int) -> str:
+def write_rejected(folder: Path, dropped: Mapping[str, str]) -> None:
+    """Write `rejected.jsonl`: which members are not in the set, and why."""
+    lines = (json.dumps({"instance_id": name, "reason": reason}) + "\n" for name, reason in sorted(dropped.items()))
+    (folder / REJECTED_FILE).write_text("".join(lines), "utf-8")
+
+
+def read_rejected(folder: UPath) -> dict[str, str]:
+    """Return instance_id -> reason, of members that are not in a set; empty where there is none."""
+    path = folder / REJECTED_FILE
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return {row["instance_id"]: row["reason"] for row in map(json.loads, lines)}
+
+
+def repeats_for(image_count: int, epoch_images: int) -> int:
+    """Return how often an image is shown in an epoch, so that an epoch of a small set has about `epoch_images`."""
+    return min(_MAX_REPEATS, max(1, round(epoch_images / max(1, image_count))))
+
+
+def dataset_toml(image_dir: str, mask_dir: str, resolution_px: int, repeats: int) -> str:
     """Return the dataset configuration for sd-scripts.
 
     Args:
         image_dir: The character's folder, absolute: sd-scripts resolves relative ones from where it is started.
         mask_dir: Folder of the masks, absolute.
         resolution_px: Side of the square whose area buckets share.
+        repeats: How often each image is shown in an epoch.
     """
     smallest = min(64 * max(1, resolution_px // 128), resolution_px)
     return f"""\
@@ -86,7 +116,7 @@ max_bucket_reso = {2 * resolution_px}
 
   [[datasets.subsets]]
   image_dir = {_toml_string(image_dir)}
-  num_repeats = 1
+  num_repeats = {repeats}
   # With --masked_loss, to train on the character rather than on what is behind it:
   # conditioning_data_dir = {_toml_string(mask_dir)}
 """

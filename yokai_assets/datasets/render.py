@@ -1,41 +1,15 @@
-"""Pixels of training images: the crop around the character, its ground and its mask.
+"""Pixels of training images: the crop around the character, what is behind it, and its mask.
 
-One image at a time; which ones and with what ground is decided by `build`.
+One image at a time; which ones and on what ground is decided by `build` and `grounds`.
 """
 
-import colorsys
 import math
-from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
+from yokai_assets.datasets.grounds import Ground
+
 Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """A plain ground: 8-bit sRGB, and the tag that a caption says it with."""
-
-    color: tuple[int, int, int]
-    tag: str
-
-
-WHITE = Ground((255, 255, 255), "white background")
-GREY = Ground((128, 128, 128), "grey background")
-
-
-def draw_ground(rng: np.random.Generator) -> Ground:
-    """Draw a plain ground: white, grey or some pastel, so that no single colour is learnt as part of the character."""
-    kind = rng.random()
-    if kind < 0.4:
-        return WHITE
-    if kind < 0.65:
-        return GREY
-    red, green, blue = colorsys.hls_to_rgb(
-        float(rng.random()), float(rng.uniform(0.82, 0.92)), float(rng.uniform(0.4, 0.7))
-    )
-    return Ground((round(red * 255), round(green * 255), round(blue * 255)), "simple background")
 
 
 def crop_box(box: Box, frame_size: tuple[int, int], margin_share: float) -> Box:
@@ -56,32 +30,67 @@ def crop_box(box: Box, frame_size: tuple[int, int], margin_share: float) -> Box:
     )
 
 
-def render_original(
-    frame: Image.Image, cutout: Image.Image, box: Box, crop: Box, resolution_px: int
-) -> tuple[Image.Image, Image.Image]:
-    """Render the character in its frame.
+def placed_mask(cutout: Image.Image, box: Box, crop: Box) -> Image.Image:
+    """Return the mask of a cut-out in its crop, L: 255 on the character.
 
     Args:
-        frame: RGB frame.
         cutout: RGBA cut-out of the size of `box`.
         box: Where the cut-out lies in the frame (px).
-        crop: What to show of the frame (px), from `crop_box`.
-        resolution_px: Side of the square whose area the result does not exceed, as in training: larger crops are
-            scaled down, smaller ones never up.
+        crop: What is shown of the frame (px), from `crop_box`.
+    """
+    mask = Image.new("L", (crop[2] - crop[0], crop[3] - crop[1]))
+    mask.paste(cutout.getchannel("A"), (box[0] - crop[0], box[1] - crop[1]))
+    return mask
+
+
+def before(behind: Image.Image, cutout: Image.Image, box: Box, crop: Box) -> Image.Image:
+    """Return the character before a background (RGB, of the size of the crop); arguments as for `placed_mask`."""
+    picture = behind.copy()
+    picture.paste(cutout.convert("RGB"), (box[0] - crop[0], box[1] - crop[1]), cutout.getchannel("A"))
+    return picture
+
+
+def scaled_down(image: Image.Image, mask: Image.Image, resolution_px: int) -> tuple[Image.Image, Image.Image]:
+    """Return image and mask at the area that training wants, never larger than they are.
+
+    Args:
+        image: RGB.
+        mask: L, of the same size.
+        resolution_px: Side of the square whose area the result does not exceed.
+    """
+    scale = resolution_px / math.sqrt(image.width * image.height)
+    if scale >= 1:
+        return image, mask
+    # Rounded down: a pixel more, and training would scale the picture a second time.
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS), mask.resize(size, Image.Resampling.BOX)
+
+
+def plain(crop: Box, ground: Ground) -> Image.Image:
+    """Return a plain background of the size of a crop, RGB."""
+    return Image.new("RGB", (crop[2] - crop[0], crop[3] - crop[1]), ground.color)
+
+
+def part_of_plate(
+    plate: Image.Image, frame_size: tuple[int, int], crop: Box, place: tuple[float, float]
+) -> Image.Image:
+    """Return a part of another shot's clean plate, as large in it as the crop is in its frame.
+
+    Args:
+        plate: RGB, of any size.
+        frame_size: Width and height of the frame that the crop is of (px).
+        crop: The crop (px).
+        place: Where to take it, as shares of the free width and height (0-1).
 
     Returns:
-        RGB image and its mask (L, 255 on the character), of one size.
+        RGB of the size of the crop.
     """
-    return _scaled(frame.crop(crop).convert("RGB"), _placed_alpha(cutout, box, crop), resolution_px)
-
-
-def render_plain(
-    cutout: Image.Image, box: Box, crop: Box, ground: Ground, resolution_px: int
-) -> tuple[Image.Image, Image.Image]:
-    """Render the character on a plain ground; arguments and result as for `render_original`."""
-    picture = Image.new("RGB", (crop[2] - crop[0], crop[3] - crop[1]), ground.color)
-    picture.paste(cutout.convert("RGB"), (box[0] - crop[0], box[1] - crop[1]), cutout.getchannel("A"))
-    return _scaled(picture, _placed_alpha(cutout, box, crop), resolution_px)
+    width, height = crop[2] - crop[0], crop[3] - crop[1]
+    scale = min(plate.width / max(frame_size[0], 1), plate.width / width, plate.height / height)
+    part = (max(1, int(width * scale)), max(1, int(height * scale)))
+    left, top = round(place[0] * (plate.width - part[0])), round(place[1] * (plate.height - part[1]))
+    box = (left, top, left + part[0], top + part[1])
+    return plate.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
 def overlap_share(crop: Box, other: Box) -> float:
@@ -90,18 +99,3 @@ def overlap_share(crop: Box, other: Box) -> float:
     height = min(crop[3], other[3]) - max(crop[1], other[1])
     area = (crop[2] - crop[0]) * (crop[3] - crop[1])
     return max(0, width) * max(0, height) / area if area else 0.0
-
-
-def _placed_alpha(cutout: Image.Image, box: Box, crop: Box) -> Image.Image:
-    mask = Image.new("L", (crop[2] - crop[0], crop[3] - crop[1]))
-    mask.paste(cutout.getchannel("A"), (box[0] - crop[0], box[1] - crop[1]))
-    return mask
-
-
-def _scaled(image: Image.Image, mask: Image.Image, resolution_px: int) -> tuple[Image.Image, Image.Image]:
-    scale = resolution_px / math.sqrt(image.width * image.height)
-    if scale >= 1:
-        return image, mask
-    # Rounded down: a pixel more, and training would scale the picture a second time.
-    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS), mask.resize(size, Image.Resampling.BOX)

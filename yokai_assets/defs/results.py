@@ -61,7 +61,7 @@ ASSET_MODELS: dict[str, tuple[ModelKind, ...]] = {
     "character_layers": ("matte",),
     "embeddings": ("clip",),
     "character_profile": ("clip",),
-    "captions": ("clip",),
+    "captions": ("clip", "readers"),
     "lora_model": ("base",),
     "lora_evaluation": ("base", "clip", "matte"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from yokai_assets.previews.fonts import fitted, font, wrapped
+from yokai_assets.previews.fonts import Font, fitted, font, wrapped
 
 GROUND = (247, 246, 243)
 INK = (52, 50, 47)
@@ -22,6 +22,7 @@ def contact_sheet(
     columns: int,
     tile_px: int,
     labels: Sequence[str] | None = None,
+    label_lines: int = 1,
     title: str | None = None,
 ) -> Image.Image:
     """Lay pictures out in a grid, row by row.
@@ -31,7 +32,8 @@ def contact_sheet(
         columns: Tiles of a full row; fewer pictures make a narrower sheet.
         tile_px: Side of the square that each picture is fitted into; small pictures are not enlarged more
             than four times.
-        labels: One short text per picture, below it; shortened where it does not fit.
+        labels: One text per picture, below it; shortened where it does not fit.
+        label_lines: Lines that a label may take.
         title: A line above the grid.
 
     Returns:
@@ -50,7 +52,8 @@ def contact_sheet(
     rows = -(-len(images) // columns)
     gap = max(4, tile_px // 16)
     text_px = max(10, min(15, tile_px // 9))
-    label_height = round(text_px * 1.5) if labels else 0
+    line_height = round(text_px * 1.5)
+    label_height = line_height * label_lines if labels else 0
     width = gap + columns * (tile_px + gap)
     head, title_lines = _title_block(title, width - 2 * gap, text_px)
     sheet = Image.new("RGB", (width, head + gap + rows * (tile_px + label_height + gap)), GROUND)
@@ -63,14 +66,14 @@ def contact_sheet(
         draw.rectangle((left, top, left + tile_px - 1, top + tile_px - 1), outline=_EDGE)
         if labels:
             face = font(text_px)
-            draw.text(
-                (left + tile_px / 2, top + tile_px + label_height / 2),
-                fitted(labels[index], face, tile_px + gap // 2),
-                font=face,
-                fill=INK,
-                anchor="mm",
-            )
+            for number, line in enumerate(_label(labels[index], face, tile_px + gap // 2, label_lines)):
+                middle = (left + tile_px / 2, top + tile_px + (number + 0.5) * line_height)
+                draw.text(middle, line, font=face, fill=INK, anchor="mm")
     return sheet
+
+
+def _label(text: str, face: Font, width_px: int, lines: int) -> list[str]:
+    return [fitted(text, face, width_px)] if lines == 1 else wrapped(text, face, width_px, max_lines=lines)
 
 
 def tile(image: Image.Image, side_px: int, max_enlargement: float = 4.0) -> Image.Image:

@@ -82,9 +82,9 @@ def instances_sheet(instances: pl.DataFrame, layout: Layout) -> Image.Image | No
 
 
 def groups_sheet(
-    groups: dict[str, list[str]], layout: Layout, *, per_group: int = 8, max_groups: int = 24
+    groups: dict[str, list[str]], layout: Layout, *, per_group: int = 8, max_groups: int = 24, label_lines: int = 1
 ) -> Image.Image | None:
-    """Show one row per group (cluster, character): its name and up to `per_group` cut-outs."""
+    """Show one row per group (cluster, character): its name (on so many lines) and up to `per_group` cut-outs."""
     files: list[str] = []
     labels: list[str] = []
     for name, cutouts in list(groups.items())[:max_groups]:
@@ -92,12 +92,13 @@ def groups_sheet(
         files += row + [""] * (per_group - len(row))
         labels += [name] + [""] * (per_group - 1)
     images = [open_or_blank(layout, file) for file in files]
-    return _sheet(images, labels, columns=per_group, tile_px=84)
+    return _sheet(images, labels, columns=per_group, tile_px=84, label_lines=label_lines)
 
 
 def _sheet(
-    images: list[Image.Image], labels: Sequence[str] | None, *, columns: int, tile_px: int
+    images: list[Image.Image], labels: Sequence[str] | None, *, columns: int, tile_px: int, label_lines: int = 1
 ) -> Image.Image | None:
     if not images:
         return None
-    return contact_sheet(images, columns=min(columns, len(images)), tile_px=tile_px, labels=labels)
+    columns = min(columns, len(images))
+    return contact_sheet(images, columns=columns, tile_px=tile_px, labels=labels, label_lines=label_lines)

@@ -205,6 +205,46 @@ class CaptionSettings(Section):
         description="Tags that at least this share of a character's images carry are left to the trigger word.",
     )
     max_tags: int = Field(default=20, ge=0, le=75, description="Most tags in a caption.")
+    form: Literal["tags", "sentence", "both"] = Field(
+        default="tags",
+        description="What a caption is: tags after the trigger (SD 1.5, SDXL for drawings), a sentence, or both.",
+    )
+    blacklist: tuple[str, ...] = Field(default=(), description="Tags that no caption of any character has.")
+    tagger: str | None = Field(
+        default=None,
+        min_length=1,
+        description="WD14-family tagger: folder with model.onnx and selected_tags.csv, or a hub id; unset: words of "
+        "the vocabulary alone.",
+    )
+    tagger_min_probability: Share = Field(
+        default=0.35, description="Probability from which a word of the tagger is a tag (0-1)."
+    )
+    captioner: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Image captioner through transformers (BLIP, GIT, ...): local folder or hub id; unset: "
+        "sentences are put together from the tags' words.",
+    )
+    reader_batch_size: int = Field(
+        default=8, ge=1, le=256, description="Cut-outs that the tagger and the captioner see at once."
+    )
+
+
+class GroundShares(Section):
+    """What is behind the character in training images, in parts of each other."""
+
+    original: float = Field(default=4.0, ge=0, le=100, description="The frame's own background.")
+    plain: float = Field(default=3.0, ge=0, le=100, description="White, grey or a pastel; the caption says so.")
+    plate: float = Field(default=3.0, ge=0, le=100, description="The clean plate of another shot.")
+    transparent: float = Field(
+        default=0.0, ge=0, le=100, description="RGBA images, white under the transparency; the caption says so."
+    )
+
+    @model_validator(mode="after")
+    def _something_is_asked_for(self) -> "GroundShares":
+        if self.original + self.plain + self.plate + self.transparent <= 0:
+            raise ValueError("all shares are 0: give at least one ground a share")
+        return self
 
 
 class DatasetSettings(Section):
@@ -220,8 +260,15 @@ class DatasetSettings(Section):
         default=0.15, description="Share of a character's images kept from training, whole shots."
     )
     margin_share: Share = Field(default=0.08, description="Space around the character, as a share of its longer side.")
-    plain_background_share: Share = Field(
-        default=0.5, description="Share of images on a plain ground instead of the frame's own."
+    epoch_images: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        description="Images of an epoch that small sets are brought near by repeats, at most 10 (`dataset.toml`).",
+    )
+    grounds: GroundShares = Field(
+        default_factory=GroundShares,
+        description="Mixture of what is behind the character, so that the LoRA does not learn a place.",
     )
     min_side_px: int = Field(default=48, ge=8, le=4096, description="Smaller cut-outs are not trained on (px).")
 

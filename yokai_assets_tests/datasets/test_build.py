@@ -12,12 +12,26 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.datasets import DatasetResult, build_dataset, load_training_image
-from yokai_assets.settings.model import DatasetSettings
+from yokai_assets.settings.model import DatasetSettings, GroundShares
 from yokai_assets.tables import DATASET
 from yokai_assets.training.buckets import place
 from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, pixels_of, scattered
 
-SETTINGS = DatasetSettings.model_validate({"min_images": 4, "max_images": 12, "min_side_px": 16, "held_out_share": 0.2})
+SETTINGS = DatasetSettings.model_validate(
+    {
+        "min_images": 4,
+        "max_images": 12,
+        "min_side_px": 16,
+        "held_out_share": 0.2,
+        "grounds": {"original": 1, "plain": 1, "plate": 0},
+    }
+)
+
+
+def with_grounds(original: float = 0, plain: float = 0, plate: float = 0, transparent: float = 0, **other):
+    """Return the settings with another mixture of grounds."""
+    parts = {"original": original, "plain": plain, "plate": plate, "transparent": transparent}
+    return SETTINGS.model_copy(update={"grounds": GroundShares(**parts), **other})
 
 
 @pytest.fixture
@@ -87,7 +101,7 @@ def test_plain_grounds_are_said_and_have_their_share(series: SmallSeries) -> Non
         assert ("background" in row["caption"]) == (row["background"] == "plain")
     train = table.filter(pl.col("split") == "train")
     assert train.filter(pl.col("background") == "plain").height == 6
-    all_plain = built(series, SETTINGS.model_copy(update={"plain_background_share": 1.0})).table
+    all_plain = built(series, with_grounds(plain=1)).table
     assert set(all_plain["background"]) == {"plain"}
 
 
@@ -96,7 +110,7 @@ def test_opaque_pictures_are_not_said_to_stand_on_a_plain_ground(series: SmallSe
     for row in series.instances:
         file = series.layout.absolute(row["cutout"])
         Image.open(str(file)).convert("RGB").convert("RGBA").save(str(file), lossless=True)
-    whole = SETTINGS.model_copy(update={"plain_background_share": 1.0, "margin_share": 0.0})
+    whole = with_grounds(plain=1, margin_share=0.0)
     table = built(series, whole).table
     assert set(table["background"]) == {"original"}
     assert not table["caption"].str.contains("background").any()
@@ -141,8 +155,11 @@ def test_trainers_can_read_the_folder(series: SmallSeries) -> None:
     assert Path(subset["image_dir"]).samefile(str(result.folder))
     assert config["general"]["keep_tokens"] == 1
     assert config["datasets"][0]["resolution"] == 32
-    for split, folder in (("train", result.folder), ("held_out", result.folder / "held_out")):
-        lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert subset["num_repeats"] == 8  # 12 images, for an epoch of about a hundred
+    assert [file.parent for file in result.folder.rglob("metadata.jsonl")] == [result.folder]  # imagefolder reads all
+    sides = (("train", result.folder, "metadata.jsonl"), ("held_out", result.folder / "held_out", "records.jsonl"))
+    for split, folder, name in sides:
+        lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
         assert len(lines) == result.table.filter(pl.col("split") == split).height
         for line in lines:
             assert (folder / line["file_name"]).exists()
@@ -157,7 +174,7 @@ def test_stranger_in_the_crop_means_plain_ground(tmp_path) -> None:
     close = {HERO: (10, 12, 46, 52), OTHER: (40, 12, 76, 52)}
     for number in range(10):
         series.show("e1", number, {HERO: scattered(number), OTHER: scattered(100 + number)}, boxes=close)
-    table = built(series, SETTINGS.model_copy(update={"plain_background_share": 0.0})).table
+    table = built(series, with_grounds(original=1)).table
     assert set(table["background"]) == {"plain"}
     for row in table.iter_rows(named=True):
         pixels = np.asarray(load_training_image(series.layout, row)[0]).astype(int)
@@ -166,13 +183,13 @@ def test_stranger_in_the_crop_means_plain_ground(tmp_path) -> None:
 
 def test_unreadable_frame_and_cutout(series: SmallSeries) -> None:
     """Protects: one damaged file costs at most its own image, and it is said."""
-    frameless = SETTINGS.model_copy(update={"plain_background_share": 0.0, "max_images": 18})
+    frameless = with_grounds(original=1, max_images=18)
     sources = {frame["frame_id"]: frame["source"] for frame in series.frames}
     (series.frames_source / sources["e1/000002"]).write_bytes(b"no picture")
     series.layout.absolute(series.instances[5]["cutout"]).write_bytes(b"no picture")
     result = built(series, frameless)
     rows = {row["instance_id"]: row for row in result.table.iter_rows(named=True)}
-    assert result.dropped["unreadable"] == 1
+    assert result.dropped_counts["unreadable"] == 1
     assert "e1/000005/0" not in rows
     assert rows["e1/000002/0"]["background"] == "plain"
     assert len(result.notes) == 2
@@ -190,9 +207,9 @@ def test_unusable_cutouts_are_replaced_by_the_next_best(series: SmallSeries) -> 
     result = built(series)
     assert result.table.filter(pl.col("split") == "train").height == 12
     assert not {gone, damaged, resized} & set(result.table["instance_id"])
-    assert result.dropped["unreadable"] == 3
+    assert result.dropped_counts["unreadable"] == 3
     assert ["3 cut-out(s)" in note and "`character_layers`" in note for note in result.notes] == [True]
-    assert sum(result.dropped.values()) + result.table.height == 18
+    assert len(result.dropped) + result.table.height == 18
 
 
 def test_removed_layers_of_an_episode_are_noticed_at_once(series: SmallSeries) -> None:
@@ -201,7 +218,7 @@ def test_removed_layers_of_an_episode_are_noticed_at_once(series: SmallSeries) -
         file.unlink()
     result = built(series)
     assert set(result.table["episode"]) == {"e2"}
-    assert result.dropped["unreadable"] == 9
+    assert result.dropped_counts["unreadable"] == 9
     assert "1 episode(s): e1" in result.notes[0]
 
 
@@ -209,7 +226,7 @@ def test_many_unreadable_frames_are_one_note(series: SmallSeries) -> None:
     """Protects: a disk that is not mounted is told once, with an example and a count."""
     for frame in series.frames:
         (series.frames_source / frame["source"]).unlink()
-    result = built(series, SETTINGS.model_copy(update={"plain_background_share": 0.0}))
+    result = built(series, with_grounds(original=1))
     assert set(result.table["background"]) == {"plain"}
     assert [note.startswith(f"{result.table.height} image(s)") for note in result.notes] == [True]
 
@@ -228,7 +245,7 @@ def test_nobody_left_gives_an_empty_set(series: SmallSeries) -> None:
     result = built(series, SETTINGS.model_copy(update={"min_side_px": 4000}))
     assert result.table.is_empty()
     assert result.is_too_small
-    assert result.dropped == {"too_small": 18}
+    assert result.dropped_counts == {"too_small": 18}
     assert not [name for name in files(result.folder) if name.endswith((".png", ".txt"))]
 
 
@@ -251,7 +268,7 @@ def test_failure_midway_leaves_the_old_set(series: SmallSeries) -> None:
 
 def test_changed_pixels_change_the_hash(series: SmallSeries) -> None:
     """Protects: caches keyed by the hash never serve another picture."""
-    all_plain = SETTINGS.model_copy(update={"plain_background_share": 1.0, "max_images": 18})
+    all_plain = with_grounds(plain=1, max_images=18)
     first = built(series, all_plain).table
     assert built(series, all_plain).table.equals(first)
     changed = series.layout.absolute(series.instances[4]["cutout"])

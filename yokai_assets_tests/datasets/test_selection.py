@@ -10,7 +10,7 @@ from upath import UPath
 from yokai_assets.datasets import selection
 from yokai_assets.datasets.selection import REASONS, QualityLimits, Selection
 from yokai_assets.datasets.split import HeldOut, hold_out
-from yokai_assets_tests.small_series import HERO, SmallSeries, scattered, unit
+from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, scattered, unit
 
 LIMITS = QualityLimits()
 
@@ -36,9 +36,87 @@ def test_each_fault_is_dropped_for_its_reason(tmp_path) -> None:
     series.embeddings.pop()
     passed = selection.passing_quality(chosen(series), 22, LIMITS)
     faults = ("too_small", "cut_off", "several_figures", "extreme_aspect", "blurred", "atypical", "no_instance")
-    assert passed.dropped == Counter(dict.fromkeys(faults, 1))
+    assert passed.counts == Counter(dict.fromkeys(faults, 1))
     assert passed.rows.height == len(passed.vectors) == 20
-    assert set(passed.dropped) <= set(REASONS)
+    assert set(passed.dropped.values()) <= set(REASONS)
+
+
+def test_strangers_and_the_hidden_are_left_out(tmp_path) -> None:
+    """Protects: what looks like another character, what another stands before, and what a person does not want."""
+    series = SmallSeries(UPath(tmp_path))
+    for number in range(12):
+        series.show("e1", number, {HERO: scattered(number)})
+    rival = unit(scattered(0) * -1 + scattered(99))
+    planted = f"{series.show('e1', 30, {HERO: unit(rival + 0.3 * scattered(4))})}/0"
+    hidden = series.show("e1", 31, {HERO: scattered(31), OTHER: rival}, boxes={OTHER: (20, 12, 60, 52)})
+    beside = series.show("e1", 32, {HERO: scattered(32), OTHER: rival}, boxes={OTHER: (40, 12, 80, 52)})
+    tables = series.tables()
+    rivals = np.stack([rival, unit(scattered(7, spread=3.0))])
+    found = selection.candidates(HERO, tables.members, tables.instances, tables.embeddings, rivals)
+    margins = dict(found.rows.select("instance_id", "identity_margin").iter_rows())
+    assert margins[planted] < 0 < min(margin for name, margin in margins.items() if name != planted)
+    unwanted = found.rows.filter(instance_id="e1/000003/0")["cutout_sha256"][0]
+    passed = selection.passing_quality(found, 22, LIMITS, removed=[unwanted])
+    assert passed.dropped == {
+        planted: "other_character", f"{hidden}/0": "overlapped", "e1/000003/0": "removed"
+    }  # fmt: skip
+    assert f"{beside}/0" in passed.rows["instance_id"].to_list()
+
+
+def test_characters_alone_in_a_series_have_no_margin(tmp_path) -> None:
+    """Protects: where there is nobody to be taken for, nobody is."""
+    series = SmallSeries(UPath(tmp_path))
+    for number in range(6):
+        series.show("e1", number, {HERO: scattered(number)})
+    assert chosen(series).rows["identity_margin"].null_count() == 6
+    assert selection.passing_quality(chosen(series), 8, LIMITS).rows.height == 6
+
+
+def test_subset_is_even_over_looks_as_far_as_episodes_allow(tmp_path) -> None:
+    """Protects: a rare outfit and a rare view are in the set, and are no reason to forget an episode."""
+    count = 120
+    episodes = np.repeat(["e1", "e2"], 60)
+    outfits = np.where((np.arange(count) % 60) < 6, 1, 0)
+    views = np.where(np.arange(count) % 10 == 9, "back", "front")
+    rows = pl.DataFrame({"episode": episodes, "instance_id": [str(n) for n in range(count)]})
+    rows = rows.with_columns(outfit=outfits, view=pl.Series(views), framing=pl.lit("whole"))
+    vectors = np.stack([scattered(number) for number in range(count)])
+    plain = selection.diverse(Selection(rows, vectors), 24).rows
+    even = selection.diverse(Selection(rows, vectors), 24, ("outfit", "view", "framing")).rows
+    for subset in (plain, even):
+        assert dict(subset.group_by("episode").len().iter_rows()) == {"e1": 12, "e2": 12}
+    assert even.filter(outfit=1).height >= 10 > 2 * plain.filter(outfit=1).height
+    assert even.filter(view="back").height >= 10 > plain.filter(view="back").height
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"), [((9, 9, 40, 60), "whole"), ((9, 30, 40, 64), "part"), ((9, 2, 60, 64), "close")]
+)
+def test_framing_is_read_off_the_box(tmp_path, box: tuple[int, int, int, int], expected: str) -> None:
+    """Protects: close-ups and whole figures are told apart without asking a model."""
+    series = SmallSeries(UPath(tmp_path))
+    series.show("e1", 0, {HERO: scattered(0)}, boxes={HERO: box})
+    assert selection.framing(series.tables().instances).to_list() == [expected]
+
+
+def test_near_duplicates_in_a_finished_set_are_found() -> None:
+    """Protects: the check finds what the selection should have left out, on both sides of the split."""
+    vectors = [scattered(number) for number in range(10)]
+    vectors += [unit(vectors[2] + 0.005 * scattered(50))]
+    rows = pl.DataFrame(
+        {
+            "image": [f"{n}.png" for n in range(11)],
+            "split": ["train"] * 10 + ["held_out"],
+            "image_sha256": [str(n) for n in range(9)] + ["0", "10"],
+            "vector": pl.Series(np.stack(vectors), dtype=pl.Array(pl.Float32, len(vectors[0]))),
+        }
+    )
+    pairs = selection.near_duplicate_pairs(rows).select("image", "split", "other_image", "other_split").rows()
+    assert pairs == [("2.png", "train", "10.png", "held_out"), ("0.png", "train", "9.png", "train")]
+    assert (
+        selection.near_duplicate_pairs(rows.head(9)).is_empty()
+        and selection.near_duplicate_pairs(rows.clear()).is_empty()
+    )
 
 
 def test_character_that_is_always_soft_keeps_its_images(tmp_path) -> None:
@@ -57,7 +135,7 @@ def test_near_duplicates_leave_the_better_one(tmp_path) -> None:
     near = unit(scattered(3) + 0.01 * scattered(77))
     better = series.show("e1", 20, {HERO: near}, boxes={HERO: (2, 2, 62, 62)})
     kept = selection.without_near_duplicates(chosen(series), LIMITS)
-    assert kept.dropped["near_duplicate"] == 1
+    assert kept.counts["near_duplicate"] == 1
     assert f"{better}/0" in kept.rows["instance_id"].to_list()
     assert "e1/000003/0" not in kept.rows["instance_id"].to_list()
 
@@ -88,23 +166,25 @@ def test_subset_is_even_over_episodes(tmp_path) -> None:
         series.show("e1" if number < 20 else "e2", number, {HERO: scattered(number)})
     subset = selection.diverse(chosen(series), 8)
     assert dict(subset.rows.group_by("episode").len().iter_rows()) == {"e1": 4, "e2": 4}
-    assert subset.dropped["not_selected"] == 16
+    assert subset.counts["not_selected"] == 16
 
 
 def test_large_characters_are_bounded_before_distances_are_computed() -> None:
     """Protects: the leading character of a million frames does not need a terabyte."""
     count = 30_000
     rows = pl.DataFrame({"episode": ["e"] * count, "shot": (np.arange(count) // 3).tolist(), "n": range(count)})
+    rows = rows.with_columns(instance_id=pl.col("n").cast(pl.String))
     pool = selection.within_pool(Selection(rows, np.zeros((count, 4), np.float32)), 5000)
     assert pool.rows.height == len(pool.vectors) == 5000
     assert pool.rows.group_by("shot").len()["len"].max() == 1
-    assert pool.dropped["not_selected"] == 25_000
+    assert pool.counts["not_selected"] == 25_000
 
 
 def test_bounding_is_even_over_episodes_and_takes_the_best_of_each_shot() -> None:
     """Protects: with more shots than places, the later episodes of a long series are not left out."""
     episodes = np.repeat(np.arange(200), 300)
     rows = pl.DataFrame({"episode": episodes, "shot": np.tile(np.arange(300) // 3, 200), "n": np.arange(60_000)})
+    rows = rows.with_columns(instance_id=pl.col("n").cast(pl.String))
     pool = selection.within_pool(Selection(rows, np.zeros((60_000, 2), np.float32)), 5000)
     assert pool.rows.group_by("episode").len()["len"].to_list() == [25] * 200
     assert (pool.rows["n"] % 3 == 0).all()
@@ -113,7 +193,8 @@ def test_bounding_is_even_over_episodes_and_takes_the_best_of_each_shot() -> Non
 def test_more_episodes_than_images_are_spread_over_the_series() -> None:
     """Protects: a training set of a long series is not the character as it looked in the first episodes."""
     vectors = np.stack([scattered(number) for number in range(214)])
-    rows = pl.DataFrame({"episode": [f"e{number:03d}" for number in range(214)]})
+    names = [f"e{number:03d}" for number in range(214)]
+    rows = pl.DataFrame({"episode": names, "instance_id": names})
     kept = selection.diverse(Selection(rows, vectors), 30).rows["episode"].str.slice(1).cast(pl.Int32)
     assert kept.len() == 30
     assert max(np.diff(sorted(kept))) < 20
@@ -127,7 +208,7 @@ def test_tiny_images_are_taken_only_where_larger_ones_are_missing(tmp_path) -> N
         series.show("e1", number, {HERO: scattered(number)}, boxes={HERO: box})
     kept = selection.large_enough(chosen(series), 6, 64, LIMITS)
     assert (kept.rows["x1"] == 50).all()
-    assert kept.dropped == {"low_resolution": 3}
+    assert kept.counts == {"low_resolution": 3}
     assert selection.large_enough(chosen(series), 7, 64, LIMITS).rows.height == 9
     assert selection.large_enough(chosen(series), 6, 32, LIMITS).rows.height == 9
 

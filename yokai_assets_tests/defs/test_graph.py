@@ -90,6 +90,7 @@ def test_networks_wait_for_their_pool(definitions):
     assert {n for n, p in POLICIES.items() if p.pool == GPU_POOL} == {
         "character_layers",
         "embeddings",
+        "captions",
         "lora_model",
         "lora_evaluation",
     }

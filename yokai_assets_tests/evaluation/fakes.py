@@ -191,6 +191,7 @@ class World:
                         "width_px": SIDE_PX,
                         "height_px": SIDE_PX,
                         "image_sha256": name,
+                        **{"outfit": 0, "view": None, "framing": "whole", "identity_margin": None, "cutout_sha256": ""},
                     }
                 )
         return DATASET.from_rows(rows)

@@ -202,14 +202,15 @@ class SampleSeries:
                     "split": "held_out" if index >= self.image_count - 2 else "train", "episode": "s01e01",
                     "shot": index, "image": self.layout.relative(path), "mask": self.layout.relative(path),
                     "caption": caption, "background": "original", "width_px": self.side_px,
-                    "height_px": self.side_px, "image_sha256": str(index),
+                    "height_px": self.side_px, "image_sha256": str(index), "outfit": 0, "view": None,
+                    "framing": "whole", "identity_margin": None, "cutout_sha256": str(index),
                 }
             )  # fmt: skip
         write_table(DATASET, DATASET.from_rows(rows), self.layout.table("training_dataset", name))
         captions = [
             {
                 "character_id": name, "instance_id": "s01e01/000000/9", "trigger": trigger, "tags": ["happy"],
-                "scores": [0.9], "caption": f"{trigger}, happy",
+                "scores": [0.9], "sentence": "happy", "caption": f"{trigger}, happy",
             }
         ]  # fmt: skip
         write_table(CAPTIONS, CAPTIONS.from_rows(captions), self.layout.table("captions", name))

@@ -150,6 +150,7 @@ def make_dataset(layout: Layout, *, train_count: int = 4, held_out_count: int = 
                 "width_px": width,
                 "height_px": height,
                 "image_sha256": "",
+                **{"outfit": 0, "view": None, "framing": "whole", "identity_margin": None, "cutout_sha256": ""},
             }
         )
     return DATASET.conform(pl.DataFrame(rows))

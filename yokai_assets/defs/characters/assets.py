@@ -1,22 +1,21 @@
-"""Assets of one character, up to its training set. Models and what follows are in `models`."""
+"""Assets of one character, up to its captions. Its training set is `dataset`, models and what follows are `models`."""
 
 import dagster as dg
 import polars as pl
-from upath import UPath
 
 from yokai_assets.analysis import load_vocabulary, profile_character, read_profile, write_profile
 from yokai_assets.analysis.writing import profile_markdown
-from yokai_assets.captioning import caption_members
-from yokai_assets.datasets import build_dataset
-from yokai_assets.defs.characters.inputs import frames_of, load_registry, rows_of, with_pixels
+from yokai_assets.captioning import caption_members, overrides_fingerprint
+from yokai_assets.defs.characters.inputs import load_registry, rows_of, with_pixels
 from yokai_assets.defs.partitions import CHARACTERS
+from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
-from yokai_assets.defs.results import made, picture, records, timed
+from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.previews.characters import character_montage
-from yokai_assets.previews.stages import files_sheet
 from yokai_assets.registry import Registry, member_fingerprint
-from yokai_assets.storage.files import folder_bytes, sha256_of_parts
+from yokai_assets.storage.files import sha256_of_parts
+from yokai_assets.tagging import read_with
 
 
 @dg.asset(partitions_def=CHARACTERS, deps=[dg.AssetDep("character_registry")])
@@ -61,10 +60,11 @@ def character_profile(
     chosen, layout = settings.load(), settings.layout
     model = open_image_text_model(chosen.embedding, settings.device())
     rows = rows_of(character_members, layout, model.fingerprint)
+    registry = load_registry(layout)
     with timed() as watch:
         profile = profile_character(
-            context.partition_key, load_registry(layout).people, rows.instances, rows.embeddings, layout, model,
-            load_vocabulary(chosen.analysis.vocabulary), chosen.analysis, chosen.seed,
+            context.partition_key, registry.people, rows.instances, rows.embeddings, layout, model,
+            load_vocabulary(chosen.analysis.vocabulary), chosen.analysis, chosen.seed, characters=registry.characters,
         )  # fmt: skip
     folder = write_profile(profile, layout)
     metadata = {
@@ -73,6 +73,7 @@ def character_profile(
         "summary": picture(folder / "summary.webp", context.partition_key),
         "frame_count": profile.screen_time_frames,
         "told_attribute_count": profile.told_attribute_count,
+        "outfit_count": len(profile.outfits),
         **rows.told(context),
         "seconds": watch.seconds,
     }
@@ -81,19 +82,25 @@ def character_profile(
     )
 
 
-@dg.asset(partitions_def=CHARACTERS, deps=[character_profile])
+@dg.asset(partitions_def=CHARACTERS, deps=[character_profile], pool=GPU_POOL)
 def captions(
-    context: dg.AssetExecutionContext, settings: SettingsResource, character_members: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    progress: ProgressResource,
+    character_members: pl.DataFrame,
 ) -> dg.MaterializeResult:
     """A caption for every member: the trigger word, then what varies; constant traits are left to the trigger."""
     chosen, layout = settings.load(), settings.layout
     profile = read_profile(layout, context.partition_key)
     model = open_image_text_model(chosen.embedding, settings.device())
     rows = rows_of(character_members, layout, model.fingerprint)
+    source = overrides_fingerprint(layout, context.partition_key)
+    own = rows.instances.join(character_members, on="instance_id", how="semi")
     with timed() as watch:
+        readings = read_with(chosen.captions, settings.device(), own, layout, progress.of(context))
         table = caption_members(
-            profile, character_members, rows.embeddings, model,
-            load_vocabulary(chosen.analysis.vocabulary), chosen.captions, chosen.series, layout=layout,
+            profile, character_members, rows.embeddings, model, load_vocabulary(chosen.analysis.vocabulary),
+            chosen.captions, chosen.series, layout=layout, readings=readings,
         )  # fmt: skip
     metadata = {
         "caption_count": table.height,
@@ -103,44 +110,7 @@ def captions(
         "examples": records(table.select("caption").unique(maintain_order=True), limit=8),
         "seconds": watch.seconds,
     }
-    return made("captions", chosen, value=table, metadata=metadata)
+    return made("captions", chosen, value=table, metadata=metadata, tags={SOURCE_TAG: source})
 
 
-@dg.asset(partitions_def=CHARACTERS)
-def training_dataset(
-    context: dg.AssetExecutionContext,
-    settings: SettingsResource,
-    progress: ProgressResource,
-    character_members: pl.DataFrame,
-    captions: pl.DataFrame,
-) -> dg.MaterializeResult:
-    """The character's training images, captions and masks on disk, with a held-out part that is never trained on.
-
-    A selection: quality first, then no near-duplicates, then a diverse subset; held out by whole shots.
-    """
-    chosen, layout = settings.load(), settings.layout
-    rows = rows_of(character_members, layout)
-    with timed() as watch:
-        result = build_dataset(
-            context.partition_key, character_members, rows.instances, frames_of(rows.instances, layout),
-            rows.embeddings, captions, UPath(chosen.frames_source), layout, chosen.dataset, chosen.seed,
-            resolution_px=chosen.training.resolution_px, progress=progress.of(context),
-        )  # fmt: skip
-    counts = dict(result.table.group_by("split").len().iter_rows())
-    sheet = files_sheet(layout, result.table.sort("split", "image")["image"].head(40).to_list())
-    metadata = {
-        "train_image_count": counts.get("train", 0),
-        "held_out_image_count": counts.get("held_out", 0),
-        "dropped": dg.MetadataValue.json(result.dropped),
-        "dropped_count": sum(result.dropped.values()),
-        "notes": dg.MetadataValue.json(list(result.notes)),
-        **rows.told(context),
-        "folder": dg.MetadataValue.path(str(result.folder)),
-        "dataset_bytes": folder_bytes(result.folder),
-        "seconds": watch.seconds,
-        **({"contact_sheet": picture(sheet, "training images, held-out ones first")} if sheet else {}),
-    }
-    return made("training_dataset", chosen, value=result.table, metadata=metadata)
-
-
-ASSETS = [character_members, character_profile, captions, training_dataset]
+ASSETS = [character_members, character_profile, captions]

@@ -1,60 +1,11 @@
-"""Checks of one character: enough images, every caption there, a LoRA better than its base."""
+"""Checks of a character's LoRA: better than its base, and of this character. Those of its images: `dataset_checks`."""
 
 import dagster as dg
 import polars as pl
 
-from yokai_assets.defs.characters import assets, models
+from yokai_assets.defs.characters import models
 from yokai_assets.defs.checking import judged, partitioned_check
 from yokai_assets.defs.partitions import CHARACTERS
-from yokai_assets.defs.resources import SettingsResource
-
-
-@partitioned_check(assets.training_dataset, CHARACTERS, blocking=True)
-def dataset_is_large_enough(settings: SettingsResource, training_dataset: pl.DataFrame) -> dg.AssetCheckResult:
-    """Enough images to train on."""
-    needed = settings.load().dataset.min_images
-    counts = dict(training_dataset.group_by("split").len().iter_rows())
-    train, held_out = counts.get("train", 0), counts.get("held_out", 0)
-    return judged(
-        train >= needed,
-        expected=f"at least {needed} training images",
-        actual=f"{train} training images, {held_out} held out",
-        remedy="This character is too small to train. More episodes bring more images; or lower `dataset.min_images` "
-        "or `dataset.min_side_px`; `dropped` of `training_dataset` says why images were left out.",
-        train_image_count=train,
-        held_out_image_count=held_out,
-    )
-
-
-@partitioned_check(assets.training_dataset, CHARACTERS)
-def dataset_has_held_out_images(training_dataset: pl.DataFrame) -> dg.AssetCheckResult:
-    """Images of shots that are never trained on are there to judge the LoRA by."""
-    held_out = training_dataset.filter(pl.col("split") == "held_out").height
-    return judged(
-        held_out >= 2,
-        expected="at least 2 held-out images",
-        actual=f"{held_out} held out",
-        remedy="The character is seen in too few shots to hold one back: its LoRA is judged by what it was trained "
-        "on, which rewards memorising. More episodes help.",
-        severity=dg.AssetCheckSeverity.WARN,
-        held_out_image_count=held_out,
-    )
-
-
-@partitioned_check(assets.training_dataset, CHARACTERS, blocking=True, also_reads=("captions",))
-def captions_cover_dataset(captions: pl.DataFrame, training_dataset: pl.DataFrame) -> dg.AssetCheckResult:
-    """Every image has a caption with the trigger."""
-    trigger = captions["trigger"][0] if captions.height else ""
-    uncaptioned = training_dataset.filter(~pl.col("caption").str.starts_with(trigger) | (pl.col("caption") == ""))
-    share = 1 - uncaptioned.height / max(1, training_dataset.height)
-    return judged(
-        bool(trigger) and uncaptioned.height == 0,
-        expected="a caption that begins with the trigger word for every image",
-        actual=f"{uncaptioned.height} of {training_dataset.height} images without one",
-        remedy="Materialize `captions` and `training_dataset` of this character again.",
-        sample=uncaptioned.select("image", "caption"),
-        caption_coverage=round(share, 4),
-    )
 
 
 @partitioned_check(
@@ -90,9 +41,6 @@ def lora_draws_this_character(lora_evaluation: pl.DataFrame) -> dg.AssetCheckRes
 
 
 CHECKS = [
-    dataset_is_large_enough,
-    dataset_has_held_out_images,
-    captions_cover_dataset,
     lora_beats_base,
     lora_draws_this_character,
 ]

@@ -6,13 +6,14 @@ Reading only; it exists because rows of *other* domains are not this partition's
 from dataclasses import dataclass
 
 import dagster as dg
+import numpy as np
 import polars as pl
 from upath import UPath
 
 from yokai_assets.registry import Registry, RegistryStore
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns, read_partitions
-from yokai_assets.tables import EMBEDDINGS, FRAMES, INSTANCES
+from yokai_assets.tables import BACKGROUNDS, EMBEDDINGS, FRAMES, INSTANCES
 
 TYPICAL_COUNT = 100
 """Members beside the exemplars that an evaluation may fall back on."""
@@ -131,6 +132,20 @@ def _usual_model(folder: UPath, episodes: list[str], is_member: pl.Expr) -> str 
     models = read_columns(EMBEDDINGS, folder, ["instance_id", "model_fingerprint"], episodes, where=is_member)
     counts = models.group_by("model_fingerprint").len()
     return next(iter(counts.sort("len", "model_fingerprint", descending=[True, False])["model_fingerprint"]), None)
+
+
+def rivals_of(registry: Registry, character_id: str, embeddings: pl.DataFrame) -> np.ndarray | None:
+    """Return the other characters' centroids, f32 [R, D], of the model that the vectors are of; None: no other."""
+    model = embeddings["model_fingerprint"][0]
+    is_other = (pl.col("character_id") != character_id) & (pl.col("member_count") > 0)
+    others = registry.characters.filter(is_other & (pl.col("model_fingerprint") == model))["centroid"]
+    return np.asarray(others.to_list(), np.float32) if others.len() else None
+
+
+def plates_of(members: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Return the clean plates of the members' episodes; a damaged table is left out."""
+    folder, columns = layout.tables / "background_layers", list(BACKGROUNDS.schema)
+    return read_columns(BACKGROUNDS, folder, columns, _episodes(members), skip_damaged=True)
 
 
 def frames_of(instances: pl.DataFrame, layout: Layout) -> pl.DataFrame:

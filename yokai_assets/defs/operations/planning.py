@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from yokai_assets.captioning import overrides_fingerprint
+from yokai_assets.datasets import edits_fingerprint
 from yokai_assets.defs.characters.inputs import with_pixels
 from yokai_assets.defs.checking import LatestEvaluation, latest_evaluations
 from yokai_assets.defs.operations import jobs
@@ -113,7 +115,12 @@ class Planner:
         for key in keys:
             members = by_character.get((key,))
             if members is not None:
-                yield from self._work(jobs.CHARACTERS_JOB, key, {}, {"character_members": member_fingerprint(members)})
+                sources = {
+                    "captions": overrides_fingerprint(self._layout, key),
+                    "training_dataset": edits_fingerprint(self._layout, key),
+                }
+                versions = {"character_members": member_fingerprint(members)}
+                yield from self._work(jobs.CHARACTERS_JOB, key, sources, versions)
 
     def is_stopped(self, job: str, asset: str) -> bool:
         """Say whether a blocking check failed on something of its job that an unpartitioned asset is made from."""

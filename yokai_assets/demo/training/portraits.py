@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from yokai_assets.datasets.render import draw_ground
+from yokai_assets.datasets.grounds import draw_ground
 from yokai_assets.demo.creatures import (
     BACKGROUNDS,
     CreatureDesign,

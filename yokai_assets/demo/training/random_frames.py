@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from yokai_assets.datasets.render import draw_ground
+from yokai_assets.datasets.grounds import draw_ground
 from yokai_assets.demo.cards import credits_card, faded, made_up_name, title_card
 from yokai_assets.demo.compositing import Actor, compose
 from yokai_assets.demo.creatures import draw_creature, sample_design, sample_pose
