@@ -18,6 +18,7 @@ from yokai_assets.defs.operations.jobs import JOBS, SCHEDULES
 from yokai_assets.defs.operations.sensors import SENSORS
 from yokai_assets.defs.policies import with_policy
 from yokai_assets.defs.reports import assets as report_assets
+from yokai_assets.defs.reports import checks as report_checks
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.series import assets as series_assets
 from yokai_assets.defs.series import checks as series_checks
@@ -45,7 +46,13 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     ]
     return dg.Definitions(
         assets=list(dg.map_asset_specs(with_policy, assets)),
-        asset_checks=[*episode_checks.CHECKS, *series_checks.CHECKS, *dataset_checks.CHECKS, *character_checks.CHECKS],
+        asset_checks=[
+            *episode_checks.CHECKS,
+            *series_checks.CHECKS,
+            *dataset_checks.CHECKS,
+            *character_checks.CHECKS,
+            *report_checks.CHECKS,
+        ],
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

@@ -1,0 +1,38 @@
+"""Checks of the series as a whole, when everything of it is there to be compared."""
+
+import dagster as dg
+import polars as pl
+
+from yokai_assets.defs.checking import judged
+from yokai_assets.defs.reports import assets
+from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.storage.parquet import read_columns
+from yokai_assets.tables import DATASET
+
+MIN_SIZE_SHARE = 0.2
+"""Training images of a character, as a share of the series' median, below which its LoRA is not to be compared with
+the others: it sees each of its images five times as often."""
+
+
+@dg.asset_check(asset=assets.catalog)
+def datasets_are_balanced(settings: SettingsResource) -> dg.AssetCheckResult:
+    """No character's training set is far smaller than what is usual in the series."""
+    layout = settings.layout
+    rows = read_columns(DATASET, layout.tables / "training_dataset", ["character_id", "split"], skip_damaged=True)
+    sizes = rows.filter(split="train").group_by("character_id").len("image_count").sort("image_count", "character_id")
+    usual = float(sizes.select(pl.col("image_count").median().fill_null(0.0)).item())
+    small = sizes.filter(pl.col("image_count") < MIN_SIZE_SHARE * usual)
+    return judged(
+        small.is_empty(),
+        expected=f"every set with at least {MIN_SIZE_SHARE:.0%} of the median's {usual:.0f} training images",
+        actual=f"{small.height} of {sizes.height} sets are smaller",
+        remedy="More episodes help most. Until then train them with fewer steps, or look into `rejected` of their "
+        "`training_dataset` for what keeps images out.",
+        severity=dg.AssetCheckSeverity.WARN,
+        sample=small,
+        smallest_image_count=int(sizes["image_count"][0]) if sizes.height else 0,
+        median_image_count=usual,
+    )
+
+
+CHECKS = [datasets_are_balanced]
