@@ -80,6 +80,17 @@ def test_dependencies_across_domains_say_how_partitions_map(specs):
             assert not crosses or dep.partition_mapping is not None, f"{upstream.key} -> {name} has no mapping"
 
 
+def test_every_asset_is_in_a_job(definitions):
+    """Protects: a backfill of a domain's job from the UI makes all of that domain."""
+    made = {
+        key.to_user_string()
+        for job in definitions.resolve_all_job_defs()
+        if not job.name.startswith("__")
+        for key in job.asset_layer.selected_asset_keys
+    }
+    assert made == set(POLICIES) - {"character_decisions"}
+
+
 def test_networks_wait_for_their_pool(definitions):
     """Two networks on one GPU at once would run out of memory: assets that use it stand in its pool."""
     for name, policy in POLICIES.items():

@@ -7,7 +7,7 @@ measured in `docs/performance.md`. Runs of other partitions are other processes.
 import dagster as dg
 
 from yokai_assets.defs.characters import assets as character_assets
-from yokai_assets.defs.characters import models
+from yokai_assets.defs.characters import dataset, models
 from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.reports import assets as report_assets
 from yokai_assets.defs.series import assets as series_assets
@@ -30,7 +30,7 @@ series_job = dg.define_asset_job(
 )
 characters_job = dg.define_asset_job(
     CHARACTERS_JOB,
-    selection=[*character_assets.ASSETS, *models.ASSETS],
+    selection=[*character_assets.ASSETS, *dataset.ASSETS, *models.ASSETS],
     description="One character, from profile to published LoRA. Backfill it over characters.",
 )
 report_job = dg.define_asset_job(
