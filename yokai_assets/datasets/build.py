@@ -19,6 +19,7 @@ from yokai_assets.datasets.choice import Choice, Knowledge, choose
 from yokai_assets.datasets.edits import HandEdits, carry_over, collect_edits, write_manifest
 from yokai_assets.datasets.grounds import ORIGINAL, Wanted, assign_grounds
 from yokai_assets.datasets.looks import read_cutout
+from yokai_assets.datasets.regularisation import regularisation_parts
 from yokai_assets.datasets.render import Box, crop_box, overlap_share
 from yokai_assets.datasets.selection import QualityLimits
 from yokai_assets.datasets.writing import Example, ExampleWriter
@@ -140,7 +141,8 @@ def build_dataset(
             progress(done, len(examples), "images")
         train_count = sum(row["split"] == "train" for row in rows)
         repeats = kohya.repeats_for(train_count, settings.epoch_images)
-        _write_records(temporary, rows, dropped, folder, resolution_px, repeats)
+        regularisation = regularisation_parts(layout, character_id)
+        _write_records(temporary, rows, dropped, folder, resolution_px, repeats, regularisation)
         collect_edits(layout, character_id)  # whoever edited meanwhile does not lose it: the next set has it
         own_files = carry_over(folder, temporary)
     table = DATASET.from_rows(_table_row(row, character_id, folder, layout) for row in rows)
@@ -268,11 +270,12 @@ def _write_records(
     folder: UPath,
     resolution_px: int,
     repeats: int,
+    regularisation: list[str],
 ) -> None:
     kohya.write_metadata(temporary, rows)
     kohya.write_rejected(temporary, dropped)
     place = str(Path(str(folder)).absolute()) if is_local(folder) else str(folder)
-    config = kohya.dataset_toml(place, f"{place}/{kohya.MASKS}", resolution_px, repeats)
+    config = kohya.dataset_toml(place, f"{place}/{kohya.MASKS}", resolution_px, repeats, regularisation)
     (temporary / kohya.CONFIG_FILE).write_text(config, "utf-8")
     write_manifest(temporary, {kohya.image_path(row["split"], row["stem"]): row["cutout_sha256"] for row in rows})
 

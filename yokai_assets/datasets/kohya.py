@@ -12,7 +12,7 @@ Files only. sd-scripts reads an `image_dir` without its sub-folders, so masks an
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ CONFIG_FILE = "dataset.toml"
 REJECTED_FILE = "rejected.jsonl"
 
 _MAX_REPEATS = 10
+_REGULARISATION = """
+  [[datasets.subsets]]
+  image_dir = {}
+  num_repeats = 1
+  is_reg = true
+"""
 
 
 def file_stem(instance_id: str) -> str:
@@ -87,7 +93,9 @@ def repeats_for(image_count: int, epoch_images: int) -> int:
     return min(_MAX_REPEATS, max(1, round(epoch_images / max(1, image_count))))
 
 
-def dataset_toml(image_dir: str, mask_dir: str, resolution_px: int, repeats: int) -> str:
+def dataset_toml(
+    image_dir: str, mask_dir: str, resolution_px: int, repeats: int, regularisation_dirs: Sequence[str] = ()
+) -> str:
     """Return the dataset configuration for sd-scripts.
 
     Args:
@@ -95,6 +103,7 @@ def dataset_toml(image_dir: str, mask_dir: str, resolution_px: int, repeats: int
         mask_dir: Folder of the masks, absolute.
         resolution_px: Side of the square whose area buckets share.
         repeats: How often each image is shown in an epoch.
+        regularisation_dirs: Folders of the series' regularisation set that are not of this character, absolute.
     """
     smallest = min(64 * max(1, resolution_px // 128), resolution_px)
     return f"""\
@@ -119,7 +128,7 @@ max_bucket_reso = {2 * resolution_px}
   num_repeats = {repeats}
   # With --masked_loss, to train on the character rather than on what is behind it:
   # conditioning_data_dir = {_toml_string(mask_dir)}
-"""
+""" + "".join(_REGULARISATION.format(_toml_string(place)) for place in regularisation_dirs)
 
 
 def _metadata_line(row: dict[str, Any]) -> dict[str, Any]:

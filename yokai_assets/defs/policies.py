@@ -36,6 +36,7 @@ POLICIES: dict[str, AssetPolicy] = {
     "group_quality": AssetPolicy("series", ("scikitlearn", "parquet"), "2"),
     "character_decisions": AssetPolicy("series", ("json",), "1"),
     "character_registry": AssetPolicy("series", ("python", "parquet"), "2"),
+    "regularisation_set": AssetPolicy("series", ("python",), "1"),
     "character_members": AssetPolicy("characters", ("polars", "parquet"), "1"),
     "character_profile": AssetPolicy("characters", ("pytorch", "json"), "2"),
     "captions": AssetPolicy("characters", ("pytorch", "parquet"), "2", pool=GPU_POOL),

@@ -34,6 +34,7 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
     "clusters": ("clustering", "seed"),
     "group_quality": ("clustering", "seed"),
     "character_registry": ("registry",),
+    "regularisation_set": ("dataset.regularisation_images", "training.resolution_px", "seed"),
     "character_members": (),
     "character_profile": ("analysis", "seed"),
     "captions": ("captions", "series"),

@@ -105,9 +105,9 @@ def _medoids_of(vectors: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     return rows[medoids(vectors[rows], PER_SIDE)]
 
 
-def cutouts_by(rows: pl.DataFrame, column: str, layout: Layout) -> dict[str, list[str]]:
-    """Return group -> cut-outs, largest group first, reading only the episodes that are needed."""
-    top = rows.group_by(column, maintain_order=True).head(8)
+def cutouts_by(rows: pl.DataFrame, column: str, layout: Layout, count: int = 8) -> dict[str, list[str]]:
+    """Return group -> its first `count` cut-outs, largest group first, reading only the episodes that are needed."""
+    top = rows.group_by(column, maintain_order=True).head(count)
     sizes = rows.group_by(column).len().sort("len", descending=True)
     files = cutouts_of(top, layout)
     named = top.filter(pl.col("instance_id").is_in(list(files)))

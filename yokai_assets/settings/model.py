@@ -266,6 +266,13 @@ class DatasetSettings(Section):
         le=100_000,
         description="Images of an epoch that small sets are brought near by repeats, at most 10 (`dataset.toml`).",
     )
+    regularisation_images: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Pictures of scenery and of all characters, shared by the series, for trainers that want a "
+        "regularisation set (named in `dataset.toml`); 0: none.",
+    )
     grounds: GroundShares = Field(
         default_factory=GroundShares,
         description="Mixture of what is behind the character, so that the LoRA does not learn a place.",

@@ -63,6 +63,11 @@ class Layout:
         """Clean plates of an episode."""
         return self.layers / episode / "backgrounds"
 
+    @property
+    def regularisation(self) -> UPath:
+        """Pictures of scenery and of everybody, for trainers that want a regularisation set."""
+        return self.root / "regularisation" / self.series
+
     def training_data(self, character_id: str) -> UPath:
         """Training images and captions of a character."""
         return self.root / "training_data" / self.series / character_id

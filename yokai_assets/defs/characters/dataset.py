@@ -96,7 +96,10 @@ def _pictures(
     result: DatasetResult, rows: MemberRows, captions: pl.DataFrame, layout: Layout
 ) -> dict[str, dg.MetadataValue]:
     shown = {
-        "contact_sheet": (training_sheet(result.table, layout), "training images and captions, held-out ones first"),
+        "contact_sheet": (
+            training_sheet(result.table, layout, count=24),
+            "training images and captions, held-out ones first",
+        ),
         "rejected": (rejected_sheet(result.dropped, rows.instances, layout), "images left out, by reason"),
         "tags": (tag_chart(result.table, captions), "how often each tag is said"),
         "coverage": (coverage_chart(result.table, rows.instances, captions), "images of each episode"),

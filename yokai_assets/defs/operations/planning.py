@@ -41,6 +41,7 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "clusters": ("embedding_index", "repeated_frames"),
         "group_quality": ("embedding_index", "clusters"),
         "character_registry": ("clusters", "group_quality"),
+        "regularisation_set": ("character_registry",),
     },
     jobs.CHARACTERS_JOB: {
         "character_members": (),

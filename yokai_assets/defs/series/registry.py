@@ -3,14 +3,19 @@
 import dagster as dg
 import polars as pl
 
+from yokai_assets.datasets.regularisation import build_regularisation
+from yokai_assets.defs.characters.inputs import load_registry
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.previews.groups import cutouts_by
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.registry import DecisionStore, keep_registry
 from yokai_assets.registry.states import STATE_MEANINGS, doubts_of
+from yokai_assets.storage.files import sha256_of_parts
 from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.parquet import read_columns
 from yokai_assets.storage.vectors import read_vectors
+from yokai_assets.tables import BACKGROUNDS
 
 CHARACTER_COLUMNS = ("character_id", "name", "state", "other_id", "reason", "member_count", "episode_count")
 
@@ -62,5 +67,32 @@ def character_registry(
     )  # fmt: skip
 
 
-ASSETS = [character_registry]
+@dg.asset(deps=[dg.AssetDep("background_layers", partition_mapping=dg.AllPartitionMapping()), character_registry])
+def regularisation_set(settings: SettingsResource) -> dg.MaterializeResult:
+    """Scenery and pictures of all characters, shared by the series, for trainers that want a regularisation set.
+
+    Nothing, unless `dataset.regularisation_images` asks for it.
+    """
+    chosen, layout = settings.load(), settings.layout
+    registry, wanted = load_registry(layout), chosen.dataset.regularisation_images
+    active = registry.characters.filter(state="active")["character_id"]
+    is_active = pl.col("character_id").is_in(active.implode())
+    typical = registry.members.filter(is_active).sort("centroid_cosine", "instance_id", descending=[True, False])
+    folder, columns = layout.tables / "background_layers", list(BACKGROUNDS.schema)
+    plates = read_columns(BACKGROUNDS, folder, columns, skip_damaged=True)
+    result = build_regularisation(
+        cutouts_by(typical, "character_id", layout, wanted // max(1, active.len()) + 1), plates, layout, wanted, chosen.seed,
+        resolution_px=chosen.training.resolution_px,
+    )  # fmt: skip
+    metadata = {
+        "image_count": sum(result.counts.values()),
+        "parts": dict(result.counts),
+        "problems": list(result.problems[:20]),
+        "folder": dg.MetadataValue.path(str(result.folder)),
+    }
+    version = sha256_of_parts(registry.content_hash, wanted)[:32]
+    return made("regularisation_set", chosen, version=version, metadata=metadata, is_partitioned=False)
+
+
+ASSETS = [character_registry, regularisation_set]
 SOURCES = [character_decisions]
