@@ -80,10 +80,10 @@ def regularisation_set(settings: SettingsResource) -> dg.MaterializeResult:
     typical = registry.members.filter(is_active).sort("centroid_cosine", "instance_id", descending=[True, False])
     folder, columns = layout.tables / "background_layers", list(BACKGROUNDS.schema)
     plates = read_columns(BACKGROUNDS, folder, columns, skip_damaged=True)
+    shown = cutouts_by(typical, "character_id", layout, wanted // max(1, active.len()) + 1)
     result = build_regularisation(
-        cutouts_by(typical, "character_id", layout, wanted // max(1, active.len()) + 1), plates, layout, wanted, chosen.seed,
-        resolution_px=chosen.training.resolution_px,
-    )  # fmt: skip
+        shown, plates, layout, wanted, chosen.seed, resolution_px=chosen.training.resolution_px
+    )
     metadata = {
         "image_count": sum(result.counts.values()),
         "parts": dict(result.counts),
