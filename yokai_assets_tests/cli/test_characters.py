@@ -14,32 +14,19 @@ from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.registry import Registry, RegistryStore
 from yokai_assets.settings import load_settings
 from yokai_assets.storage.layout import Layout
+from yokai_assets_tests.cli.imported import copy_of, import_series
 from yokai_assets_tests.cli.test_importing import write_tree
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("characters")
-    config = folder / "yokai.toml"
-    config.write_text(
-        f'profile = "demo"\nseries = "s"\nframes_source = "{folder}"\ndata_root = "{folder / "data"}"\n'
-        'device = "cpu"\n[clustering]\nmin_cluster_size = 6\n',
-        encoding="utf-8",
-    )
-    write_tree(folder / "tree", 8)
-    assert CliRunner().invoke(main, ["import-clusters", str(folder / "tree"), "--config", str(config)]).exit_code == 0
-    return config
+    return import_series(tmp_path_factory.mktemp("characters"))
 
 
 @pytest.fixture
 def config(imported: Path, tmp_path: Path) -> Path:
     """A copy of a series with two characters of twelve and eight images."""
-    import shutil
-
-    shutil.copytree(imported.parent / "data", tmp_path / "data")
-    text = imported.read_text(encoding="utf-8").replace(str(imported.parent / "data"), str(tmp_path / "data"))
-    (tmp_path / "yokai.toml").write_text(text, encoding="utf-8")
-    return tmp_path / "yokai.toml"
+    return copy_of(imported, tmp_path)
 
 
 def call(config: Path, *arguments: object) -> Result:

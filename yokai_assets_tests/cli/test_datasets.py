@@ -1,6 +1,5 @@
 """A person sees what a LoRA is trained on, takes images out, and can take it back."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,32 +15,22 @@ from yokai_assets.settings import load_settings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_partitions, write_table
 from yokai_assets.tables import CAPTIONS, DATASET, EMBEDDINGS, FRAMES
-from yokai_assets_tests.cli.test_importing import write_tree
+from yokai_assets_tests.cli.imported import copy_of, import_series
 
 WHO = "cluster_000"
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("datasets")
-    config = folder / "yokai.toml"
-    config.write_text(
-        f'profile = "demo"\nseries = "s"\nframes_source = "{folder}"\ndata_root = "{folder / "data"}"\n'
-        'device = "cpu"\n[clustering]\nmin_cluster_size = 6\n[dataset]\nmin_images = 4\nmin_side_px = 8\n',
-        encoding="utf-8",
-    )
-    write_tree(folder / "tree", 8)
-    assert CliRunner().invoke(main, ["import-clusters", str(folder / "tree"), "--config", str(config)]).exit_code == 0
-    return config
+    return import_series(tmp_path_factory.mktemp("datasets"), "[dataset]", "min_images = 4", "min_side_px = 8")
 
 
 @pytest.fixture
 def config(imported: Path, tmp_path: Path) -> Path:
-    shutil.copytree(imported.parent / "data", tmp_path / "data")
-    text = imported.read_text(encoding="utf-8").replace(str(imported.parent / "data"), str(tmp_path / "data"))
-    (tmp_path / "yokai.toml").write_text(text, encoding="utf-8")
-    made(tmp_path / "yokai.toml")
-    return tmp_path / "yokai.toml"
+    """A copy of a series of which one character has a training set."""
+    config = copy_of(imported, tmp_path)
+    made(config)
+    return config
 
 
 def made(config: Path) -> DatasetResult:
