@@ -31,6 +31,8 @@ def _files_of(name: str, kind: ModelKind) -> object:
         from yokai_assets.demo.models import manifest_of
 
         return manifest_of(kind)
+    if not name:  # no model; as a path it would be the working directory
+        return []
     path = Path(name.removeprefix("local-dir:")).expanduser()
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
