@@ -25,7 +25,7 @@ def test_what_is_not_set_does_not_depend_on_the_working_directory(
 
 
 def test_other_weights_under_the_same_name_are_another_model(tmp_path: Path) -> None:
-    """Protects: captions of a tagger that was replaced by a newer one are made anew; those of an untouched one are not."""
+    """Protects: captions of a tagger that was replaced are made anew; those of an untouched one are not."""
     file = tmp_path / "tagger" / "model.onnx"
     file.parent.mkdir()
     file.write_bytes(b"one")
