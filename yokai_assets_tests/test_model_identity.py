@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from yokai_assets.model_identity import model_identity
+from yokai_assets.model_identity import ModelKind, model_identity
 from yokai_assets.settings import Settings
 
 
@@ -19,9 +19,10 @@ def test_what_is_not_set_does_not_depend_on_the_working_directory(
     """Protects: a run in one's own folder, which every run changes, does not make everything anew for ever."""
     chosen = settings(embedding={"model": "demo", "pretrained": None})
     monkeypatch.chdir(tmp_path)
-    before = {kind: model_identity(chosen, kind) for kind in ("matte", "clip", "base", "readers")}
+    kinds: tuple[ModelKind, ...] = ("matte", "clip", "base", "readers")
+    before = [model_identity(chosen, kind) for kind in kinds]
     (tmp_path / "log.txt").write_text("something new")
-    assert {kind: model_identity(chosen, kind) for kind in before} == before
+    assert [model_identity(chosen, kind) for kind in kinds] == before
 
 
 def test_other_weights_under_the_same_name_are_another_model(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ TOKEN_LIMIT = 75
 """Tokens beside the begin and end marks that one pass of CLIP's text encoder reads; what follows is cut off."""
 
 
+@cache
 def token_ids(text: str) -> tuple[int, ...]:
     """Return the token ids of a text, without begin and end marks."""
     return tuple(_tokenizer().encode(text))

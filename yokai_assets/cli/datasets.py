@@ -13,7 +13,7 @@ from rich.table import Table
 
 from yokai_assets.cli.characters import Desk
 from yokai_assets.datasets import EditsError, HandEdits, read_edits
-from yokai_assets.datasets.edits import collect_edits, forget, forget_retouched, retouched_images, write_edits
+from yokai_assets.datasets.edits import collect_edits, forget, write_edits
 from yokai_assets.datasets.kohya import read_rejected
 from yokai_assets.datasets.selection import REASONS
 from yokai_assets.previews.datasets import rejected_sheet, training_sheet
@@ -99,26 +99,25 @@ def show_edits(config_file: Path | None, text: str, names: Sequence[str], is_all
     """Print what people changed, or forget some of it."""
     layout, character = _find(config_file, text)
     edits = _collected(layout, character)
-    retouched = retouched_images(layout, character)
     stems = {sha256: stem for stem, sha256 in _by_name(_rows(layout, character)).items()} | edits.removed
     if names or is_all:
-        known = {*edits.captions, *edits.removed, *retouched}
-        wanted = {_stem(name) for name in names}
-        keys = known if is_all else {key for key in known if stems.get(key, key[:16]) in wanted}
-        if not keys:
-            raise click.ClickException(f"nothing was changed by hand of {', '.join(names) or character}")
-        write_edits(forget(edits, keys), layout, character)
-        forget_retouched(layout, character, keys)
+        named = {stems.get(key, key[:16]): key for key in edits.keys}
+        unknown = [name for name in names if _stem(name) not in named]
+        if unknown or not edits.counts:
+            raise click.ClickException(f"nothing was changed by hand of {', '.join(unknown) or character}")
+        keys = edits.keys if is_all else {named[_stem(name)] for name in names}
+        forget(layout, character, keys, also_config=is_all)
         click.echo(f"Forgotten of {len(keys)} image(s). The next `yokai run` makes the automatic version again.")
         return
     console = Console(highlight=False)
     for sha256, caption in edits.captions.items():
         console.print(f"caption    {stems.get(sha256, sha256[:16])}: {escape(caption)}", soft_wrap=True)
-    for stem in edits.removed.values():
-        console.print(f"removed    {stem}")
-    for sha256 in retouched:
-        console.print(f"retouched  {stems.get(sha256, sha256[:16])}")
-    if not (edits.captions or edits.removed or retouched):
+    for what, keys in (("removed", edits.removed), ("retouched", edits.retouched), ("mask", edits.repainted)):
+        for sha256 in keys:
+            console.print(f"{what:<10} {stems.get(sha256, sha256[:16])}")
+    if edits.config_sha256:
+        console.print("dataset.toml")
+    if not edits.counts:
         console.print(f"Nothing was changed by hand in {layout.training_data(character)}.", soft_wrap=True)
 
 
@@ -146,14 +145,13 @@ def _edits(layout: Layout, character: str) -> HandEdits:
 def _collected(layout: Layout, character: str) -> HandEdits:
     """Return all edits, with those in the folder that no run has seen yet."""
     try:
-        return collect_edits(layout, character)
+        return collect_edits(layout, character).edits
     except EditsError as error:
         raise click.ClickException(str(error)) from error
 
 
 def _edits_in_short(edits: HandEdits) -> str:
-    parts = [(len(edits.captions), "captions"), (len(edits.removed), "removed")]
-    return ", ".join(f"{number} {what}" for number, what in parts if number) or "nothing"
+    return ", ".join(f"{number} {what}" for what, number in edits.counts.items()) or "nothing"
 
 
 def _in_short(rows: pl.DataFrame) -> str:

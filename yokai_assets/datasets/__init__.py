@@ -7,7 +7,7 @@ of existing cluster folders. Captions are `yokai_assets.captioning`, training is
 
 from yokai_assets.datasets.build import DatasetResult, build_dataset, changes_between, load_training_image
 from yokai_assets.datasets.choice import Knowledge
-from yokai_assets.datasets.edits import EditsError, HandEdits, edits_fingerprint, read_edits
+from yokai_assets.datasets.edits import EditsError, HandEdits, collect_edits, edits_fingerprint, read_edits
 from yokai_assets.datasets.importer import ImportResult, import_cluster_tree
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Knowledge",
     "build_dataset",
     "changes_between",
+    "collect_edits",
     "edits_fingerprint",
     "import_cluster_tree",
     "load_training_image",

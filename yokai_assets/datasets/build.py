@@ -15,10 +15,12 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.datasets import kohya
+from yokai_assets.datasets.carrying import carry_over
 from yokai_assets.datasets.choice import Choice, Knowledge, choose
-from yokai_assets.datasets.edits import HandEdits, carry_over, collect_edits, write_manifest
+from yokai_assets.datasets.edits import HandEdits, collect_edits, fingerprint_of, own_config
 from yokai_assets.datasets.grounds import ORIGINAL, Wanted, assign_grounds
 from yokai_assets.datasets.looks import read_cutout
+from yokai_assets.datasets.manifest import Folder, write_manifest
 from yokai_assets.datasets.regularisation import regularisation_parts
 from yokai_assets.datasets.render import Box, crop_box, overlap_share
 from yokai_assets.datasets.selection import QualityLimits
@@ -57,6 +59,11 @@ class DatasetResult:
     notes: tuple[str, ...]
     edits: HandEdits = field(default_factory=HandEdits)
     own_file_count: int = 0
+
+    @property
+    def edits_fingerprint(self) -> str:
+        """What `edits.edits_fingerprint` says as long as nobody edits anything more."""
+        return fingerprint_of(self.edits)
 
     @property
     def dropped_counts(self) -> dict[str, int]:
@@ -114,7 +121,7 @@ def build_dataset(
     folder = layout.training_data(character_id)
     if is_local(folder):
         recover_folder(Path(str(folder)))
-    edits = collect_edits(layout, character_id)
+    edits = collect_edits(layout, character_id).edits
     knowledge = knowledge or Knowledge()
     chosen = choose(
         character_id, members, instances, embeddings, layout, settings, seed, resolution_px=resolution_px,
@@ -128,7 +135,16 @@ def build_dataset(
     dropped = chosen.dropped.copy()
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
-    with replaced_folder(folder, last=kohya.CONFIG_FILE) as temporary:
+    own_file_count = 0
+
+    def keep_what_is_theirs(place: Path, target: Path) -> None:
+        nonlocal own_file_count
+        kept = collect_edits(layout, character_id, path=UPath(place)).files
+        own_file_count += carry_over(Folder(UPath(place)), target, kept)
+
+    with replaced_folder(
+        folder, last=kohya.CONFIG_FILE, before_removal=lambda old: keep_what_is_theirs(old, Path(str(folder)))
+    ) as temporary:
         writer = ExampleWriter(temporary, layout, character_id, edits, resolution_px, seed)
         for done, (example, cutout, frame, problem) in enumerate(
             _with_pixels(examples, frames, frames_source, layout), start=1
@@ -142,13 +158,20 @@ def build_dataset(
         train_count = sum(row["split"] == "train" for row in rows)
         repeats = kohya.repeats_for(train_count, settings.epoch_images)
         regularisation = regularisation_parts(layout, character_id)
-        _write_records(temporary, rows, dropped, folder, resolution_px, repeats, regularisation)
-        collect_edits(layout, character_id)  # whoever edited meanwhile does not lose it: the next set has it
-        own_files = carry_over(folder, temporary)
+        config = own_config(layout, character_id, edits)
+        _write_records(temporary, rows, dropped, folder, resolution_px, repeats, regularisation, config)
+        # Whoever edited meanwhile does not lose it: the next set has it. And again when the folders are swapped.
+        keep_what_is_theirs(folder, temporary)  # pyright: ignore[reportArgumentType]
     table = DATASET.from_rows(_table_row(row, character_id, folder, layout) for row in rows)
     notes = (*chosen.notes, *_frames_note(problems))
     return DatasetResult(
-        table.sort("split", "instance_id"), dropped, folder, train_count < settings.min_images, notes, edits, own_files
+        table.sort("split", "instance_id"),
+        dropped,
+        folder,
+        train_count < settings.min_images,
+        notes,
+        edits,
+        own_file_count,
     )
 
 
@@ -271,12 +294,13 @@ def _write_records(
     resolution_px: int,
     repeats: int,
     regularisation: list[str],
+    own_config: bytes | None,
 ) -> None:
     kohya.write_metadata(temporary, rows)
     kohya.write_rejected(temporary, dropped)
     place = str(Path(str(folder)).absolute()) if is_local(folder) else str(folder)
     config = kohya.dataset_toml(place, f"{place}/{kohya.MASKS}", resolution_px, repeats, regularisation)
-    (temporary / kohya.CONFIG_FILE).write_text(config, "utf-8")
+    (temporary / kohya.CONFIG_FILE).write_bytes(config.encode() if own_config is None else own_config)
     write_manifest(temporary, {kohya.image_path(row["split"], row["stem"]): row["cutout_sha256"] for row in rows})
 
 

@@ -93,16 +93,19 @@ def choose(
     pool = selection.passing_quality(pool, settings.min_side_px, limits, removed=knowledge.removed)
     looks: dict[str, Look | None] = {}
     unusable: dict[str, str] = {}
+    unlike = _unlike(pool, settings, limits)
     while True:
         rng = np.random.default_rng([seed, *digest(character_id)[:2]])
-        shortlist = _shortlist(pool.without(unusable), settings, resolution_px, limits, rng)
+        shortlist = _shortlist(unlike.without(unusable), settings, resolution_px, limits, rng)
         looks |= read_looks(shortlist.rows.filter(~pl.col("instance_id").is_in(list(looks))), layout)
         found = {name: reason for name, reason in faults_of(looks, limits).items() if name not in unusable}
         if not found:
             break
         unusable |= found
         unreadable = {name for name, reason in found.items() if reason == "unreadable"}
-        unusable |= dict.fromkeys(_gone(pool.rows, unreadable, layout), "unreadable")
+        if unreadable:  # what was left out for being like it may take its place
+            unusable |= dict.fromkeys(_gone(pool.rows, unreadable, layout), "unreadable")
+            unlike = _unlike(pool.without(unusable), settings, limits)
     traits = _traits(shortlist, looks, knowledge.views, seed)
     sides = [_picked(side, count, traits) for side, count in shortlist.sides]
     lost = {name for name, reason in unusable.items() if reason == "unreadable"}
@@ -114,13 +117,17 @@ def choose(
     )
 
 
+def _unlike(pool: Selection, settings: DatasetSettings, limits: QualityLimits) -> Selection:
+    """Return what may be chosen from: bounded, and without near-duplicates."""
+    most = max(2 * settings.max_images, min(limits.pool_per_image * settings.max_images, _MAX_POOL))
+    return selection.without_near_duplicates(selection.within_pool(pool, most), limits)
+
+
 def _shortlist(
     pool: Selection, settings: DatasetSettings, resolution_px: int, limits: QualityLimits, rng: np.random.Generator
 ) -> _Shortlist:
     share = settings.held_out_share
     most_held_out = max(2, round(settings.max_images * share / max(1 - share, share, 0.01)))
-    most = max(2 * settings.max_images, min(limits.pool_per_image * settings.max_images, _MAX_POOL))
-    pool = selection.without_near_duplicates(selection.within_pool(pool, most), limits)
     pool = selection.large_enough(pool, settings.max_images + most_held_out, resolution_px, limits)
     shots = selection.shot_numbers(pool.rows)
     split = hold_out(shots, pool.rows["frame_index"].to_numpy(), share, settings.min_images, rng)

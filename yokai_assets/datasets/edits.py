@@ -1,28 +1,31 @@
 """What people change in a training folder with their own hands, found out, kept, and done again in every later set.
 
-Captions that they rewrite, images that they delete or retouch, and files that they put there. The folder's
-`files.json` says what was written, so that the difference is theirs; what they changed is kept in
-`overrides/<series>/<character>/`, where no run ever deletes anything. Choosing and rendering are `choice` and `build`.
+Captions that they rewrite, images that they delete or retouch, masks that they repaint, `dataset.toml`. It is kept in
+`overrides/<series>/<character>/`, where no run ever deletes anything. What lies in the folder is told by `manifest`,
+own files are `carrying`'s, choosing and rendering are `choice` and `build`.
 """
 
-import hashlib
+import codecs
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
+from yokai_assets.datasets import kohya
+from yokai_assets.datasets.manifest import MANIFEST_FILE, Folder
 from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.storage.files import sha256_of_file, sha256_of_parts, write_bytes
 from yokai_assets.storage.layout import Layout
 
-MANIFEST_FILE = "files.json"
 EDITS_FILE = "dataset.json"
-RETOUCHED = "retouched"
+RETOUCHED, REPAINTED = "retouched", "masks"
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,26 +40,40 @@ class HandEdits(BaseModel):
     Attributes:
         captions: Whole captions, as they wrote them.
         removed: Pictures that they do not want, with the name that these had.
+        retouched: Pictures that they retouched -> sha256 of their version.
+        repainted: Pictures whose mask they repainted -> sha256 of their version.
+        config_sha256: Of their version of `dataset.toml`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     captions: dict[str, str] = {}
     removed: dict[str, str] = {}
+    retouched: dict[str, str] = {}
+    repainted: dict[str, str] = {}
+    config_sha256: str | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was changed, in numbers; what was not is left out."""
+        found = {
+            "captions": len(self.captions), "removed": len(self.removed), "retouched": len(self.retouched),
+            "masks": len(self.repainted), "dataset.toml": int(self.config_sha256 is not None),
+        }  # fmt: skip
+        return {what: number for what, number in found.items() if number}
+
+    @property
+    def keys(self) -> set[str]:
+        """Pictures of which anything was changed."""
+        return {*self.captions, *self.removed, *self.retouched, *self.repainted}
 
 
-class _Written(BaseModel):
-    """A file as it was written."""
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """All edits that are kept, and the changed files of the folder that these come from."""
 
-    sha256: str
-    size_bytes: int
-
-
-class _Manifest(BaseModel):
-    """What a set wrote: its files, and of which cut-out each image is (image path -> cutout_sha256)."""
-
-    files: dict[str, _Written] = {}
-    images: dict[str, str] = {}
+    edits: HandEdits
+    files: frozenset[str] = frozenset()
 
 
 def edits_folder(layout: Layout, character_id: str) -> UPath:
@@ -87,176 +104,170 @@ def write_edits(edits: HandEdits, layout: Layout, character_id: str) -> None:
     write_bytes(edits_folder(layout, character_id) / EDITS_FILE, text.encode())
 
 
+def fingerprint_of(edits: HandEdits, touched: Iterable[object] = ()) -> str:
+    """Return a hash of edits that are kept, and of files that were touched since."""
+    return sha256_of_parts(edits.model_dump(), list(touched))[:32]
+
+
 def edits_fingerprint(layout: Layout, character_id: str) -> str:
     """Return a hash of what was edited so far: it changes as soon as somebody touches the folder, not otherwise."""
-    folder, kept = layout.training_data(character_id), edits_folder(layout, character_id) / EDITS_FILE
-    manifest = _read_manifest(folder)
-    written_ns = _written_ns(folder)
-    touched = [name for name, written in manifest.files.items() if _is_touched(folder / name, written, written_ns)]
-    return sha256_of_parts(
-        kept.read_bytes() if kept.exists() else b"",
-        retouched_images(layout, character_id),
-        [(name, _stamp(folder / name)) for name in touched],
-    )[:32]
+    try:
+        kept = read_edits(layout, character_id)
+    except EditsError as error:  # the step itself says so
+        return sha256_of_parts(str(error))[:32]
+    folder = Folder(layout.training_data(character_id))
+    return fingerprint_of(kept, [(name, folder.stamps.get(name)) for name in folder.touched()])
 
 
-def collect_edits(layout: Layout, character_id: str) -> HandEdits:
+def collect_edits(layout: Layout, character_id: str, *, path: UPath | None = None) -> Collected:
     """Find out what was edited in the folder since it was written, keep it, and return all that is kept.
 
     A rewritten caption is kept; a deleted `.txt` gives the automatic caption back. A deleted image is not wanted any
-    more, unless all of them are gone: then the folder was cleared. A retouched image is kept as it is now.
+    more, unless all of its split are gone: then the folder was cleared. Retouched images, repainted masks and
+    `dataset.toml` are kept as they are now. What cannot be understood is not kept here, and stays beside the new files.
+
+    Args:
+        layout: Where things lie.
+        character_id: Whose folder.
+        path: The folder, where it is not in its usual place.
     """
-    folder, edits = layout.training_data(character_id), read_edits(layout, character_id)
-    manifest = _read_manifest(folder)
-    captions, removed = dict(edits.captions), dict(edits.removed)
-    is_cleared = not any((folder / name).exists() for name in manifest.images)
-    for name, sha256 in manifest.images.items() if not is_cleared else ():
-        if not (folder / name).exists():
-            removed[sha256] = PurePosixPath(name).stem
-            continue
-        if _is_changed(folder, name, manifest):
-            _keep_retouched(folder / name, edits_folder(layout, character_id), sha256)
+    before = read_edits(layout, character_id)
+    folder = Folder(path or layout.training_data(character_id))
+    if folder.is_torn:
+        return Collected(before)
+    collector = _Collector(folder, edits_folder(layout, character_id), before)
+    for name, sha256 in folder.manifest.images.items():
+        if name in folder.stamps:
+            collector.take_pictures(name, sha256)
+            collector.take_caption(name, sha256)
+        elif not collector.is_cleared(name):
+            collector.found["removed"][sha256] = PurePosixPath(name).stem
+    collector.take_config()
+    edits = HandEdits.model_validate(collector.found)
+    if edits != before:
+        write_edits(edits, layout, character_id)
+    return Collected(edits, frozenset(collector.files))
+
+
+class _Collector:
+    """Adds what was changed in a folder to what was kept before: `found` is `HandEdits`, taken from `files`."""
+
+    def __init__(self, folder: Folder, kept: UPath, before: HandEdits) -> None:
+        self.found: dict[str, Any] = before.model_dump()
+        self.files: set[str] = set()
+        self._folder, self._kept = folder, kept
+        there = {_split_of(name) for name in folder.manifest.images if name in folder.stamps}
+        self._cleared = {"train", kohya.HELD_OUT} - there
+
+    def is_cleared(self, name: str) -> bool:
+        """Say whether all images of this one's split are gone: somebody made room, and judged none of them."""
+        return _split_of(name) in self._cleared
+
+    def take_pictures(self, name: str, sha256: str) -> None:
+        """Keep a retouched image and a repainted mask."""
+        mask = kohya.mask_path(_split_of(name), PurePosixPath(name).stem)
+        for file, where in ((name, RETOUCHED), (mask, REPAINTED)):
+            path = self._folder.path / file
+            if self._folder.is_changed(file) and _keep_picture(path, self._kept / where / f"{sha256}.png"):
+                self.found["retouched" if where == RETOUCHED else "repainted"][sha256] = sha256_of_file(path)
+                self.files.add(file)
+
+    def take_caption(self, name: str, sha256: str) -> None:
+        """Keep a rewritten caption; one that was deleted or emptied is the automatic one again."""
         text = str(PurePosixPath(name).with_suffix(".txt"))
-        if not (folder / text).exists():
-            captions.pop(sha256, None)
-        elif _is_changed(folder, text, manifest):
-            caption = _one_line((folder / text).read_bytes().decode("utf-8-sig", errors="replace"))
-            if caption:
-                captions[sha256] = caption
-            else:
-                captions.pop(sha256, None)
-    found = HandEdits(captions=captions, removed=removed)
-    if found != edits:
-        write_edits(found, layout, character_id)
-    return found
+        if text in self._folder.stamps and not self._folder.is_changed(text):
+            return
+        caption = _caption_in(self._folder.path / text) if text in self._folder.stamps else ""
+        if caption is None:
+            return
+        self.files.add(text)
+        if caption:
+            self.found["captions"][sha256] = caption
+        else:
+            self.found["captions"].pop(sha256, None)
+
+    def take_config(self) -> None:
+        """Keep an edited `dataset.toml`."""
+        if self._folder.is_changed(kohya.CONFIG_FILE):
+            data = (self._folder.path / kohya.CONFIG_FILE).read_bytes()
+            write_bytes(self._kept / kohya.CONFIG_FILE, data)
+            self.found["config_sha256"] = sha256_of_parts(data)
+            self.files.add(kohya.CONFIG_FILE)
 
 
-def retouched_image(layout: Layout, character_id: str, cutout_sha256: str) -> Image.Image | None:
-    """Return the picture that a person made of an image, RGB; None where there is none, or it cannot be read."""
-    path = edits_folder(layout, character_id) / RETOUCHED / f"{cutout_sha256}.png"
+def own_picture(layout: Layout, character_id: str, where: str, cutout_sha256: str) -> Image.Image | None:
+    """Return a person's version of an image or a mask; None where there is none, or it cannot be read.
+
+    Args:
+        layout: Where things lie.
+        character_id: Whose.
+        where: `RETOUCHED` or `REPAINTED`.
+        cutout_sha256: Of which picture.
+    """
+    path = edits_folder(layout, character_id) / where / f"{cutout_sha256}.png"
     if not path.exists():
         return None
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as picture:
-            return picture.convert("RGB")
+            picture.load()
+            return picture
     except IMAGE_ERRORS as error:
-        _LOG.warning("%s: not readable (%s); the picture is made anew instead.", path, error)
+        _LOG.warning("%s: not readable (%s); the automatic version is used instead.", path, error)
         return None
 
 
-def retouched_images(layout: Layout, character_id: str) -> list[str]:
-    """Return the `cutout_sha256` of the images that people retouched."""
-    folder = edits_folder(layout, character_id) / RETOUCHED
-    return sorted(file.stem for file in folder.glob("*.png")) if folder.exists() else []
+def own_config(layout: Layout, character_id: str, edits: HandEdits) -> bytes | None:
+    """Return a person's version of `dataset.toml`; None where there is none."""
+    path = edits_folder(layout, character_id) / kohya.CONFIG_FILE
+    return path.read_bytes() if edits.config_sha256 is not None and path.exists() else None
 
 
-def forget_retouched(layout: Layout, character_id: str, keys: Iterable[str]) -> None:
-    """Remove the retouched versions of some pictures."""
+def forget(layout: Layout, character_id: str, keys: set[str], *, also_config: bool = False) -> HandEdits:
+    """Forget what was changed of some pictures, also in the folder as it lies there, and return what is left."""
+    edits = collect_edits(layout, character_id).edits
+    left = HandEdits(
+        **{
+            part: {key: value for key, value in found.items() if key not in keys}
+            for part, found in edits.model_dump(exclude={"config_sha256"}).items()
+        },
+        config_sha256=None if also_config else edits.config_sha256,
+    )
+    write_edits(left, layout, character_id)
     for key in keys:
-        (edits_folder(layout, character_id) / RETOUCHED / f"{key}.png").unlink(missing_ok=True)
+        for where in (RETOUCHED, REPAINTED):
+            (edits_folder(layout, character_id) / where / f"{key}.png").unlink(missing_ok=True)
+    folder = Folder(layout.training_data(character_id))
+    if folder.manifest.files:  # all that is changed there was collected just now: nothing of it is to be found again
+        manifest = folder.manifest.without(keys)
+        files = {n: w for n, w in manifest.files.items() if not (also_config and n == kohya.CONFIG_FILE)}
+        text = manifest.model_copy(update={"files": files}).model_dump_json()
+        write_bytes(folder.path / MANIFEST_FILE, text.encode())
+    return left
 
 
-def carry_over(folder: UPath, target: Path) -> int:
-    """Copy a person's own files from a training folder into the one that replaces it; return their number.
-
-    A file of theirs whose name is needed stays beside the new one, as `<name>.yours`.
-    """
-    if not folder.exists():
-        return 0
-    own = _read_manifest(folder).files
-    count = 0
-    for name, file in _files(folder):
-        if name in own or name == MANIFEST_FILE or name.endswith(".tmp"):
-            continue
-        place = target / name
-        place = place.with_name(f"{place.name}.yours") if place.exists() else place
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(file.read_bytes())
-        count += 1
-    return count
+def _split_of(name: str) -> str:
+    return kohya.HELD_OUT if name.startswith(f"{kohya.HELD_OUT}/") else "train"
 
 
-def write_manifest(target: Path, images: Mapping[str, str]) -> None:
-    """Write down what a set consists of.
-
-    Args:
-        target: Its folder, with nothing but its own files in it yet.
-        images: Image path in the folder -> `cutout_sha256`.
-    """
-    files = {name: _written(Path(str(file))) for name, file in _files(UPath(target))}
-    (target / MANIFEST_FILE).write_text(_Manifest(files=files, images=dict(images)).model_dump_json() + "\n", "utf-8")
-
-
-def _read_manifest(folder: UPath) -> _Manifest:
-    path = folder / MANIFEST_FILE
-    if not path.exists():
-        return _Manifest()
-    try:
-        return _Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        _LOG.warning("%s: damaged (%s); all files of the folder are taken for your own and kept.", path, error)
-        return _Manifest()
-
-
-def _written_ns(folder: UPath) -> int:
-    """Return when the set was written: the manifest comes after all that it names."""
-    stamp = _stamp(folder / MANIFEST_FILE)
-    return stamp[1] if stamp else 0
-
-
-def _is_touched(file: UPath, written: _Written, written_ns: int) -> bool:
-    """Say whether a file is gone, of another size, or younger than the set."""
-    stamp = _stamp(file)
-    return stamp is None or stamp[0] != written.size_bytes or stamp[1] > written_ns
-
-
-def _is_changed(folder: UPath, name: str, manifest: _Manifest) -> bool:
-    written = manifest.files.get(name)
-    if written is None or not _is_touched(folder / name, written, _written_ns(folder)):
-        return False
-    return sha256_of_file(folder / name) != written.sha256
-
-
-def _stamp(file: UPath) -> tuple[int, int] | None:
-    """Return size (bytes) and time (ns; 0 where a store knows none) of a file; None where it is gone."""
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_size, getattr(found, "st_mtime_ns", 0)
-
-
-def _written(file: Path) -> _Written:
-    data = file.read_bytes()
-    return _Written(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-
-
-def _keep_retouched(image: UPath, kept: UPath, sha256: str) -> None:
+def _keep_picture(image: UPath, place: UPath) -> bool:
     try:
         data = image.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
     except IMAGE_ERRORS as error:
-        _LOG.warning("%s: changed, but not readable as an image (%s); it is made anew.", image, error)
-        return
-    write_bytes(kept / RETOUCHED / f"{sha256}.png", data)
+        _LOG.warning("%s: changed, but not readable as an image (%s); it stays beside the new one.", image, error)
+        return False
+    write_bytes(place, data)
+    return True
 
 
-def _files(folder: UPath) -> Iterator[tuple[str, UPath]]:
-    prefix = folder.path.rstrip("/") + "/"
-    for file in sorted(folder.rglob("*"), key=lambda f: f.path):
-        if file.is_file():
-            yield file.path.removeprefix(prefix), file
-
-
-def _one_line(text: str) -> str:
+def _caption_in(file: UPath) -> str | None:
+    """Return the text of a file on one line; None where it is in no encoding that is known."""
+    data = file.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        _LOG.warning("%s: not UTF-8 (%s): save it as UTF-8. It stays beside the automatic caption.", file, error)
+        return None
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
-
-
-def forget(edits: HandEdits, keys: Iterable[str]) -> HandEdits:
-    """Return the edits without those of some pictures."""
-    gone = set(keys)
-    return HandEdits(
-        captions={key: text for key, text in edits.captions.items() if key not in gone},
-        removed={key: name for key, name in edits.removed.items() if key not in gone},
-    )

@@ -1,6 +1,6 @@
 """What is behind the character in each training image: the frame's own background, a plain one, another shot's plate.
 
-Decisions only, each from the seed and the image's own id, so that images that come or go do not change the others.
+Decisions only, from the seed and ids alone: of images and plates that come or go, few of the others change.
 Pixels are `render`.
 """
 
@@ -125,7 +125,7 @@ def _ground(kind: GroundKind, image: Wanted, plates: pl.DataFrame, seed: int) ->
             others = plates.filter(~is_own)["plate"]
             if others.len():
                 rng = generator_of(seed, image.instance_id)
-                plate = others[int(rng.integers(others.len()))]
+                plate = min(others, key=lambda name: digest(f"{seed}/{image.instance_id}/{name}"))
                 return Ground("plate", plate=plate, place=(float(rng.random()), float(rng.random())))
     return plain_ground(image.instance_id, seed)
 

@@ -105,6 +105,7 @@ def dataset_toml(
         repeats: How often each image is shown in an epoch.
         regularisation_dirs: Folders of the series' regularisation set that are not of this character, absolute.
     """
+    regularisation = "".join(_REGULARISATION.format(_toml_string(place)) for place in regularisation_dirs)
     smallest = min(64 * max(1, resolution_px // 128), resolution_px)
     return f"""\
 # For kohya's sd-scripts: --dataset_config. Paths are absolute, because sd-scripts takes relative ones from the
@@ -126,9 +127,16 @@ max_bucket_reso = {2 * resolution_px}
   [[datasets.subsets]]
   image_dir = {_toml_string(image_dir)}
   num_repeats = {repeats}
-  # With --masked_loss, to train on the character rather than on what is behind it:
-  # conditioning_data_dir = {_toml_string(mask_dir)}
-""" + "".join(_REGULARISATION.format(_toml_string(place)) for place in regularisation_dirs)
+{_masks_hint(mask_dir, has_regularisation=bool(regularisation_dirs))}{regularisation}"""
+
+
+def _masks_hint(mask_dir: str, *, has_regularisation: bool) -> str:
+    if has_regularisation:
+        return "  # No masks beside regularisation images: sd-scripts takes either, not both.\n"
+    return (
+        "  # With --masked_loss, to train on the character rather than on what is behind it:\n"
+        f"  # conditioning_data_dir = {_toml_string(mask_dir)}\n"
+    )
 
 
 def _metadata_line(row: dict[str, Any]) -> dict[str, Any]:

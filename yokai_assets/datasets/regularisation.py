@@ -14,11 +14,14 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.datasets.carrying import carry_over
 from yokai_assets.datasets.grounds import MAX_FILLED_SHARE, plain_ground
+from yokai_assets.datasets.manifest import MANIFEST_FILE, Folder, write_manifest
 from yokai_assets.datasets.render import before, placed_mask, plain, scaled_down
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.frames.reader import read_frame
 from yokai_assets.segmentation.layers import load_cutout
+from yokai_assets.storage.files import is_local, sha256_of_parts
 from yokai_assets.storage.folders import replaced_folder
 from yokai_assets.storage.layout import Layout
 
@@ -31,11 +34,12 @@ _MANIFEST = "regularisation.txt"
 
 @dataclass(frozen=True, slots=True)
 class RegularisationSet:
-    """What was written: part (`scenery`, or a character's id) -> pictures, and what could not be read."""
+    """What was written: part (`scenery`, or a character's id) -> pictures; what is unreadable; hash of the content."""
 
     folder: UPath
     counts: Mapping[str, int]
     problems: tuple[str, ...]
+    fingerprint: str
 
 
 def build_regularisation(
@@ -54,15 +58,14 @@ def build_regularisation(
         plates: BACKGROUNDS of the series.
         layout: Where these lie and where the set goes.
         image_count: Pictures wanted; there may be fewer, and some more so that each character has as many. 0 removes
-            the set.
+            the set, but no file of a person's own.
         seed: Of grounds.
         resolution_px: As for training sets.
     """
     folder, problems = layout.regularisation, list[str]()
     if not image_count:
-        if folder.exists():
-            folder.fs.rm(folder.path, recursive=True)
-        return RegularisationSet(folder, {}, ())
+        _remove_own(folder)
+        return RegularisationSet(folder, {}, (), "")
     usable = plates.filter(pl.col("filled_share") <= MAX_FILLED_SHARE).sort("episode", "shot")
     wanted = min(usable.height, image_count // 2)
     places = np.linspace(0, usable.height - 1, wanted).round().astype(int).tolist() if wanted else []
@@ -85,7 +88,10 @@ def build_regularisation(
                     _write(temporary / character / f"{number:05d}.png", image, f"{CHARACTER_CAPTION}, {ground.tag}")
                     counts[character] = counts.get(character, 0) + 1
         (temporary / _MANIFEST).write_text("".join(f"{name} {count}\n" for name, count in sorted(counts.items())))
-    return RegularisationSet(folder, counts, tuple(problems))
+        written = write_manifest(temporary, {}).files
+        carry_over(Folder(folder), temporary, ())
+    fingerprint = sha256_of_parts({name: file.sha256 for name, file in written.items()})[:32]
+    return RegularisationSet(folder, counts, tuple(problems), fingerprint)
 
 
 def regularisation_parts(layout: Layout, character_id: str) -> list[str]:
@@ -95,6 +101,19 @@ def regularisation_parts(layout: Layout, character_id: str) -> list[str]:
         return []
     names = [line.rpartition(" ")[0] for line in manifest.read_text("utf-8").splitlines()]
     return [str(layout.regularisation / name) for name in names if name != character_id]
+
+
+def _remove_own(folder: UPath) -> None:
+    """Remove what was written; files of a person's own stay."""
+    there = Folder(folder)
+    for name in (*there.manifest.files, MANIFEST_FILE):
+        if name in there.stamps and not there.is_changed(name):
+            (folder / name).unlink()
+    if is_local(folder):
+        root = Path(str(folder))
+        for place in (*sorted(root.rglob("*"), reverse=True), root):
+            if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
+                place.rmdir()
 
 
 def _write(file: Path, image: Image.Image, caption: str) -> None:

@@ -188,8 +188,8 @@ def passing_quality(
         return selection
     width, height = pl.col("x1") - pl.col("x0"), pl.col("y1") - pl.col("y0")
     aspect = pl.max_horizontal(width, height) / pl.min_horizontal(width, height).clip(1)
-    cosines = rows["centroid_cosine"].to_numpy()
-    low, high = np.percentile(cosines, [25, 75])
+    cosines = rows["centroid_cosine"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    low, high = np.nanpercentile(cosines, [25, 75]) if np.isfinite(cosines).any() else (0.0, 0.0)
     verdict = rows.select(
         pl.when(pl.col("cutout_sha256").is_in(list(removed)))
         .then(pl.lit("removed"))

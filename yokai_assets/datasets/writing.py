@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from yokai_assets.datasets import kohya
-from yokai_assets.datasets.edits import HandEdits, retouched_image
+from yokai_assets.datasets.edits import REPAINTED, RETOUCHED, HandEdits, own_picture
 from yokai_assets.datasets.grounds import ORIGINAL, Ground, plain_ground
 from yokai_assets.datasets.render import Box, before, part_of_plate, placed_mask, plain, scaled_down
 from yokai_assets.frames.decoding import FrameError
@@ -49,9 +49,7 @@ class ExampleWriter:
         image, mask, ground = self._rendered(example, cutout, frame, ground)
         if mask.getextrema() == (255, 255):  # an imported picture may be opaque: its own ground is all there is
             ground = ORIGINAL
-        retouched = retouched_image(self._layout, self._character_id, row["cutout_sha256"])
-        if retouched is not None:
-            image, mask = retouched, mask.resize(retouched.size, Image.Resampling.BOX)
+        image, mask = self._by_hand(row["cutout_sha256"], image, mask, ground)
         caption = self._edits.captions.get(row["cutout_sha256"]) or _with_ground(captioned, ground)
         stem = kohya.file_stem(row["instance_id"])
         kohya.write_example(self._folder, example.split, stem, image, mask, caption)
@@ -66,6 +64,26 @@ class ExampleWriter:
             "height_px": image.height,
             "image_sha256": sha256_of_parts(image.size, image.tobytes(), mask.tobytes()),
         }
+
+    def _by_hand(
+        self, sha256: str, image: Image.Image, mask: Image.Image, ground: Ground
+    ) -> tuple[Image.Image, Image.Image]:
+        """Return image and mask as a person left them; the transparency of a retouched image is its mask."""
+        layout, character = self._layout, self._character_id
+        retouched = own_picture(layout, character, RETOUCHED, sha256) if sha256 in self._edits.retouched else None
+        if retouched is not None:
+            picture = retouched.convert("RGBA")
+            is_transparent = retouched.has_transparency_data
+            mask = picture.getchannel("A") if is_transparent else mask.resize(picture.size, Image.Resampling.BOX)
+            image = Image.new("RGB", picture.size, ground.color)
+            image.paste(picture, mask=picture.getchannel("A"))
+        repainted = own_picture(layout, character, REPAINTED, sha256) if sha256 in self._edits.repainted else None
+        if repainted is not None:
+            mask = repainted.convert("L").resize(image.size, Image.Resampling.BOX)
+        if ground.kind == "transparent" and (retouched or repainted):
+            image = image.convert("RGB")
+            image.putalpha(mask)
+        return image, mask
 
     def _rendered(
         self, example: Example, cutout: Image.Image, frame: Image.Image | None, ground: Ground

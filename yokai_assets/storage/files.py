@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -77,11 +77,15 @@ def whole_file(path: UPath | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, before_removal: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a temporary local folder that replaces `path` when the block ends without an error.
 
     A reader sees the old folder or the new one. Between the two renames `path` is absent for an instant;
     `recover_folder` mends a kill at that instant.
+
+    Args:
+        path: The folder to replace.
+        before_removal: Called with the old folder, in its place aside, when the new one is in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
@@ -93,6 +97,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.replace(retired)
         temporary.replace(path)
+        if before_removal and retired.exists():
+            before_removal(retired)
         shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

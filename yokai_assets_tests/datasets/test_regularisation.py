@@ -76,6 +76,11 @@ def test_a_damaged_picture_is_left_out_and_told(series: SmallSeries) -> None:
 def test_nobody_asked_means_none(series: SmallSeries) -> None:
     """Protects: the set goes when the setting does."""
     assert Path(str(built(series, 4).folder)).exists()
+    own = Path(str(series.layout.regularisation)) / "my own.png"
+    own.write_bytes(b"mine")
+    built(series, 4)
+    assert built(series, 0).counts == {} and own.read_bytes() == b"mine"
+    own.unlink()
     result = built(series, 0)
     assert result.counts == {} and not Path(str(result.folder)).exists()
     assert regularisation_parts(series.layout, HERO) == []

@@ -159,6 +159,18 @@ def test_narrow_models_do_not_make_everything_a_duplicate(tmp_path) -> None:
     assert selection.without_near_duplicates(chosen(series), LIMITS).rows.height == 10
 
 
+def test_an_image_without_a_cosine_spoils_no_other(tmp_path) -> None:
+    """Protects: one damaged value does not make every image atypical."""
+    series = SmallSeries(UPath(tmp_path))
+    for number in range(20):
+        series.show("e1", number, {HERO: scattered(number)})
+    found = chosen(series)
+    rows = found.rows.with_columns(
+        centroid_cosine=pl.when(pl.int_range(pl.len()) == 3).then(None).otherwise("centroid_cosine")
+    )
+    assert selection.passing_quality(Selection(rows, found.vectors), 8, LIMITS).rows.height == 20
+
+
 def test_subset_is_even_over_episodes(tmp_path) -> None:
     """Protects: a long episode does not decide how the character looks."""
     series = SmallSeries(UPath(tmp_path))

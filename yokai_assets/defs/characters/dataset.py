@@ -13,15 +13,14 @@ from yokai_assets.datasets import (
     Knowledge,
     build_dataset,
     changes_between,
-    edits_fingerprint,
-    read_edits,
 )
+from yokai_assets.datasets.regularisation import regularisation_parts
 from yokai_assets.defs.characters.inputs import MemberRows, frames_of, load_registry, plates_of, rivals_of, rows_of
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, timed
 from yokai_assets.previews.datasets import coverage_chart, rejected_sheet, tag_chart, training_sheet
-from yokai_assets.storage.files import folder_bytes
+from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_earlier_table
 from yokai_assets.tables import DATASET
@@ -64,14 +63,13 @@ def training_dataset(
         "seconds": watch.seconds,
         **_pictures(result, rows, captions, layout),
     }
-    source = _source(result, layout, character)
+    source = dataset_fingerprint(result.edits_fingerprint, layout, character)
     return made("training_dataset", chosen, value=result.table, metadata=metadata, tags={SOURCE_TAG: source})
 
 
-def _source(result: DatasetResult, layout: Layout, character: str) -> str:
-    """Return what the planner holds against the folder: whoever edited while the set was made is seen next time."""
-    is_settled = read_edits(layout, character) == result.edits
-    return edits_fingerprint(layout, character) if is_settled else "edited meanwhile"
+def dataset_fingerprint(edits_fingerprint: str, layout: Layout, character: str) -> str:
+    """Return a hash of what a set is made of beside its inputs: edits, and the regularisation set that it names."""
+    return sha256_of_parts(edits_fingerprint, regularisation_parts(layout, character))[:32]
 
 
 def _numbers(result: DatasetResult) -> dict[str, Any]:
@@ -83,8 +81,7 @@ def _numbers(result: DatasetResult) -> dict[str, Any]:
         "outfit_count": result.table["outfit"].n_unique(),
         "dropped": result.dropped_counts,
         "dropped_count": len(result.dropped),
-        "captions_by_hand": len(result.edits.captions),
-        "removed_by_hand": len(result.edits.removed),
+        "by_hand": result.edits.counts,
         "own_file_count": result.own_file_count,
         "notes": list(result.notes),
         "folder": dg.MetadataValue.path(str(result.folder)),

@@ -12,6 +12,7 @@ import dagster as dg
 
 from yokai_assets.captioning import overrides_fingerprint
 from yokai_assets.datasets import edits_fingerprint
+from yokai_assets.defs.characters.dataset import dataset_fingerprint
 from yokai_assets.defs.characters.inputs import with_pixels
 from yokai_assets.defs.checking import LatestEvaluation, latest_evaluations
 from yokai_assets.defs.operations import jobs
@@ -19,7 +20,7 @@ from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
 from yokai_assets.defs.results import CODE_VERSION_TAG, SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.defs.series.assets import frames_fingerprint, index_fingerprint
-from yokai_assets.defs.series.registry import decisions_fingerprint
+from yokai_assets.defs.series.registry import decisions_fingerprint, plates_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
 from yokai_assets.settings import Settings
@@ -102,6 +103,7 @@ class Planner:
             "repeated_frames": frames_fingerprint(self._layout),
             "embedding_index": index_fingerprint(self._layout),
             "character_registry": decisions_fingerprint(self._layout),
+            "regularisation_set": plates_fingerprint(self._settings, self._layout),
         }
         yield from self._work(jobs.SERIES_JOB, None, sources)
 
@@ -118,7 +120,7 @@ class Planner:
             if members is not None:
                 sources = {
                     "captions": overrides_fingerprint(self._layout, key),
-                    "training_dataset": edits_fingerprint(self._layout, key),
+                    "training_dataset": dataset_fingerprint(edits_fingerprint(self._layout, key), self._layout, key),
                 }
                 versions = {"character_members": member_fingerprint(members)}
                 yield from self._work(jobs.CHARACTERS_JOB, key, sources, versions)

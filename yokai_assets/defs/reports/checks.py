@@ -6,7 +6,8 @@ import polars as pl
 from yokai_assets.defs.checking import judged
 from yokai_assets.defs.reports import assets
 from yokai_assets.defs.resources import SettingsResource
-from yokai_assets.storage.parquet import read_columns
+from yokai_assets.registry import RegistryStore
+from yokai_assets.storage.parquet import read_columns, table_files
 from yokai_assets.tables import DATASET
 
 MIN_SIZE_SHARE = 0.2
@@ -18,8 +19,18 @@ the others: it sees each of its images five times as often."""
 def datasets_are_balanced(settings: SettingsResource) -> dg.AssetCheckResult:
     """No character's training set is far smaller than what is usual in the series."""
     layout = settings.layout
-    rows = read_columns(DATASET, layout.tables / "training_dataset", ["character_id", "split"], skip_damaged=True)
-    sizes = rows.filter(split="train").group_by("character_id").len("image_count").sort("image_count", "character_id")
+    registry = RegistryStore(layout.registry).load()
+    active = registry.characters.filter(state="active")["character_id"].to_list() if registry else []
+    there = set(table_files(layout.tables / "training_dataset"))
+    wanted = [character for character in active if character in there]
+    columns = ["character_id", "split"]
+    rows = read_columns(DATASET, layout.tables / "training_dataset", columns, wanted, skip_damaged=True)
+    sizes = (
+        pl.DataFrame({"character_id": wanted}, schema={"character_id": pl.String})
+        .join(rows.filter(split="train").group_by("character_id").len("image_count"), on="character_id", how="left")
+        .with_columns(pl.col("image_count").fill_null(0))
+        .sort("image_count", "character_id")
+    )
     usual = float(sizes.select(pl.col("image_count").median().fill_null(0.0)).item())
     small = sizes.filter(pl.col("image_count") < MIN_SIZE_SHARE * usual)
     return judged(

@@ -11,9 +11,9 @@ from yokai_assets.previews.groups import cutouts_by
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.registry import DecisionStore, keep_registry
 from yokai_assets.registry.states import STATE_MEANINGS, doubts_of
-from yokai_assets.storage.files import sha256_of_parts
+from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import read_columns
+from yokai_assets.storage.parquet import files_fingerprint, read_columns, table_files
 from yokai_assets.storage.vectors import read_vectors
 from yokai_assets.tables import BACKGROUNDS
 
@@ -67,6 +67,12 @@ def character_registry(
     )  # fmt: skip
 
 
+def plates_fingerprint(settings: Settings, layout: Layout) -> str:
+    """Return a hash of which clean plates the regularisation set would be made of now."""
+    wanted = settings.dataset.regularisation_images
+    return files_fingerprint({"plates": table_files(layout.tables / "background_layers")} if wanted else {})
+
+
 @dg.asset(deps=[dg.AssetDep("background_layers", partition_mapping=dg.AllPartitionMapping()), character_registry])
 def regularisation_set(settings: SettingsResource) -> dg.MaterializeResult:
     """Scenery and pictures of all characters, shared by the series, for trainers that want a regularisation set.
@@ -90,8 +96,10 @@ def regularisation_set(settings: SettingsResource) -> dg.MaterializeResult:
         "problems": list(result.problems[:20]),
         "folder": dg.MetadataValue.path(str(result.folder)),
     }
-    version = sha256_of_parts(registry.content_hash, wanted)[:32]
-    return made("regularisation_set", chosen, version=version, metadata=metadata, is_partitioned=False)
+    return made(
+        "regularisation_set", chosen, version=result.fingerprint or "none", metadata=metadata,
+        tags={SOURCE_TAG: plates_fingerprint(chosen, layout)}, is_partitioned=False,
+    )  # fmt: skip
 
 
 ASSETS = [character_registry, regularisation_set]
