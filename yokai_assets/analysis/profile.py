@@ -3,7 +3,6 @@
 Only its content. Files and the summary picture are `writing` and `card`; captions are `yokai_assets.captioning`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -143,17 +142,6 @@ class CharacterProfile(_Part):
     def told_attribute_count(self) -> int:
         """Attributes that belong to the character and could be told."""
         return len(self.identity)
-
-    @property
-    def content_version(self) -> str:
-        """Sha256 (hex) of the content: equal profiles have equal versions."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
-    def as_markdown(self) -> str:
-        """Return the profile as Markdown text."""
-        from yokai_assets.analysis.markdown import profile_markdown
-
-        return profile_markdown(self)
 
     @property
     def identity(self) -> dict[str, AttributeReading]:

@@ -50,7 +50,9 @@ def write_settings_file(file: Path, input_frames: str | None, output_dir: str | 
 def show_settings(config_file: Path | None) -> None:
     """Print every setting with value, default and meaning."""
     values = load_settings(config_file).model_dump()
-    table = Table("setting", "value", "default", "meaning", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("setting", "value", "default", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "setting")
     for key, default, description in describe_fields():
         value = _at(values, key)
         is_changed = repr(value) != default

@@ -137,7 +137,7 @@ def build_dataset(
     problems: list[str] = []
     own_file_count = 0
 
-    def keep_what_is_theirs(place: Path, target: Path) -> None:
+    def keep_what_is_theirs(place: UPath | Path, target: Path) -> None:
         nonlocal own_file_count
         kept = collect_edits(layout, character_id, path=UPath(place)).files
         own_file_count += carry_over(Folder(UPath(place)), target, kept)
@@ -161,7 +161,7 @@ def build_dataset(
         config = own_config(layout, character_id, edits)
         _write_records(temporary, rows, dropped, folder, resolution_px, repeats, regularisation, config)
         # Whoever edited meanwhile does not lose it: the next set has it. And again when the folders are swapped.
-        keep_what_is_theirs(folder, temporary)  # pyright: ignore[reportArgumentType]
+        keep_what_is_theirs(folder, temporary)
     table = DATASET.from_rows(_table_row(row, character_id, folder, layout) for row in rows)
     notes = (*chosen.notes, *_frames_note(problems))
     return DatasetResult(

@@ -48,7 +48,7 @@ class Manifest(BaseModel):
 
 
 class Folder:
-    """A training folder as it lies there now, listed once.
+    """A training folder as it lies there now, listed once; `last` is the file that is uploaded after all others.
 
     Attributes:
         path: The folder.
@@ -56,11 +56,11 @@ class Folder:
         is_torn: An upload broke off: what differs from the manifest is nobody's edit.
     """
 
-    def __init__(self, path: UPath) -> None:
+    def __init__(self, path: UPath, last: str = kohya.CONFIG_FILE) -> None:
         self.path = path
         self.stamps = _listing(path)
         self.manifest = self._read_manifest()
-        self.is_torn = not is_local(path) and kohya.CONFIG_FILE not in self.stamps
+        self.is_torn = not is_local(path) and last not in self.stamps
         self._written_ns = self.stamps.get(MANIFEST_FILE, (0, 0))[1]
 
     def touched(self) -> list[str]:

@@ -89,23 +89,24 @@ def build_regularisation(
                     counts[character] = counts.get(character, 0) + 1
         (temporary / _MANIFEST).write_text("".join(f"{name} {count}\n" for name, count in sorted(counts.items())))
         written = write_manifest(temporary, {}).files
-        carry_over(Folder(folder), temporary, ())
+        carry_over(Folder(folder, last=_MANIFEST), temporary, ())
     fingerprint = sha256_of_parts({name: file.sha256 for name, file in written.items()})[:32]
     return RegularisationSet(folder, counts, tuple(problems), fingerprint)
 
 
 def regularisation_parts(layout: Layout, character_id: str) -> list[str]:
-    """Return the folders of the set that a character's trainer may read: all but its own; where there is a set."""
+    """Return the folders (absolute) of the set that a character's trainer may read: all but its own, if any."""
     manifest = layout.regularisation / _MANIFEST
     if not manifest.exists():
         return []
     names = [line.rpartition(" ")[0] for line in manifest.read_text("utf-8").splitlines()]
-    return [str(layout.regularisation / name) for name in names if name != character_id]
+    places = (layout.regularisation / name for name in names if name != character_id)
+    return [str(Path(str(place)).absolute()) if is_local(place) else str(place) for place in places]
 
 
 def _remove_own(folder: UPath) -> None:
     """Remove what was written; files of a person's own stay."""
-    there = Folder(folder)
+    there = Folder(folder, last=_MANIFEST)
     for name in (*there.manifest.files, MANIFEST_FILE):
         if name in there.stamps and not there.is_changed(name):
             (folder / name).unlink()

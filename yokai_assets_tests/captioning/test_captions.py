@@ -187,31 +187,30 @@ def test_member_without_vector_gets_the_trigger_alone(tmp_path) -> None:
 def test_a_tagger_is_heard_instead_of_the_vocabulary(tmp_path) -> None:
     """Protects: two readers that contradict each other never stand in one caption."""
     series = made(tmp_path, [f"{BODY}, happy smile, arms up"] * 4)
-    tables = series.tables()
     readings = {f"e1/{n:06d}/0": ImageReading({"umbrella": 0.9 if n < 1 else 0.5, "night": 0.4}) for n in range(3)}
     readings["e1/000000/0"] = ImageReading({"umbrella": 0.9, "running": 0.7}, "it runs through the rain")
     table = captions(series, readings=readings)
     assert tags(table) == [["running"], ["night"], ["night"], []]
     assert table["sentence"].to_list() == ["it runs through the rain", "night", "night", ""]
-    assert tables.members.height == 5
 
 
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
-        ("tags", "{}, happy smile, arms up"),
-        ("sentence", "a picture of {}, a happy smile, both arms up"),
-        ("both", "{}, happy smile, arms up, a happy smile, both arms up"),
+        ("tags", ["{}", "happy smile", "arms up"]),
+        ("sentence", ["a picture of {}", "a happy smile", "both arms up"]),
+        ("both", ["{}", "happy smile", "arms up", "a happy smile", "both arms up"]),
     ],
 )
-def test_captions_are_tags_or_sentences(tmp_path, form: str, expected: str) -> None:
+def test_captions_are_tags_or_sentences(tmp_path, form: str, expected: list[str]) -> None:
     """Protects: base models that want sentences get them, with the trigger in each."""
-    looks = [f"{BODY}, a happy smile, both arms up"] + [f"{BODY}, sad mouth, arms down"] * 2
+    looks = [f"{BODY}, happy smile, arms up"] + [f"{BODY}, sad mouth, arms down"] * 2
     table = captions(made(tmp_path, looks), form=form)
-    said = table["caption"][0]
-    assert said.startswith(expected.split("{}")[0] + table["trigger"][0])
-    words = {"tags": 1, "sentence": 1, "both": 2}[form]
-    assert said.count("smile") == words, said
+    parts = table["caption"][0].split(", ")
+    phrases = {v.tag: v.phrases[0] for a in VOCABULARY.attributes for v in a.values}
+    wanted = {"a happy smile": phrases["happy smile"], "both arms up": phrases["arms up"]}
+    assert parts[0] == expected[0].format(table["trigger"][0])
+    assert sorted(parts[1:]) == sorted(wanted.get(part, part) for part in expected[1:])
 
 
 def test_series_wide_blacklist(tmp_path) -> None:

@@ -10,6 +10,7 @@ from upath import UPath
 
 from yokai_assets.datasets import kohya
 from yokai_assets.datasets.regularisation import RegularisationSet, build_regularisation, regularisation_parts
+from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import BACKGROUNDS
 from yokai_assets_tests.small_series import HERO, OTHER, SmallSeries, scattered
 
@@ -84,3 +85,11 @@ def test_nobody_asked_means_none(series: SmallSeries) -> None:
     result = built(series, 0)
     assert result.counts == {} and not Path(str(result.folder)).exists()
     assert regularisation_parts(series.layout, HERO) == []
+
+
+def test_parts_are_absolute_whatever_the_data_root(series: SmallSeries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects: sd-scripts takes relative folders from where it is started."""
+    built(series, 8)
+    monkeypatch.chdir(str(series.root))
+    parts = regularisation_parts(Layout(UPath("data"), "tiny"), HERO)
+    assert len(parts) == 2 and all(Path(part).is_absolute() and Path(part).is_dir() for part in parts)
