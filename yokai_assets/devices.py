@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_OUT_OF_MEMORY_WORDS = ("out of memory", "failed to allocate memory", "alloc_failed", "available memory of")
+_OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "failed to allocate memory",
+    "can't allocate memory",
+    "alloc_failed",
+    "available memory of",
+)
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,10 +14,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 from PIL import Image
+from pydantic import BaseModel
 from upath import UPath
 
 from yokai_assets.model_identity import ModelKind, model_identity
 from yokai_assets.settings import Settings
+from yokai_assets.settings.training import TrainingSettings
 
 SETTINGS_TAG = "yokai/settings"
 SOURCE_TAG = "yokai/source"
@@ -52,6 +54,7 @@ _WITHOUT_EFFECT = {
     "layers_budget_gb",
     "recluster_share",
     "keep_training_state",
+    "save_diffusers_format",
     "max_unreadable_share",
     "max_noise_share",
     "max_stray_share",
@@ -77,9 +80,13 @@ def settings_fingerprint(settings: Settings, asset: str) -> str:
 
 
 def _effective(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return {key: item for key, item in value.model_dump().items() if key not in _WITHOUT_EFFECT}
-    return value
+    if not isinstance(value, BaseModel):
+        return value
+    fields = {key: item for key, item in value.model_dump().items() if key not in _WITHOUT_EFFECT}
+    if isinstance(value, TrainingSettings) and value.preset != "guide":
+        # There it matters what a person has set: that stays, and the preset fills in the rest.
+        fields["set"] = sorted(value.model_fields_set)
+    return fields
 
 
 def table_version(frame: pl.DataFrame, without: tuple[str, ...] = ()) -> str:

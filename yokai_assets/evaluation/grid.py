@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from yokai_assets.settings.model import EvaluationSettings
 from yokai_assets.storage.layout import Layout
+from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.record import Checkpoint, TrainingRecordError, finished_checkpoints
 
 TRIGGER_PLACE = "{trigger}"
@@ -83,7 +84,7 @@ def find_checkpoints(character_id: str, layout: Layout) -> list[Checkpoint]:
         EvaluationError: The record is damaged.
     """
     try:
-        return finished_checkpoints(layout, character_id)
+        return finished_checkpoints(TrainingFiles.of_character(layout, character_id))
     except TrainingRecordError as error:
         raise EvaluationError(str(error)) from error
 

@@ -3,18 +3,12 @@
 Fields only. Reading files and the environment is `loading`; meaning is given by the stage that takes the section.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A part of the settings: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from yokai_assets.settings.section import Section, Share, Slug
+from yokai_assets.settings.training import TrainingSettings
 
 
 class FramesSettings(Section):
@@ -278,59 +272,6 @@ class DatasetSettings(Section):
         description="Mixture of what is behind the character, so that the LoRA does not learn a place.",
     )
     min_side_px: int = Field(default=48, ge=8, le=4096, description="Smaller cut-outs are not trained on (px).")
-
-
-class TrainingSettings(Section):
-    """LoRA training. The first five names are those of the original guide."""
-
-    base_model: str = Field(
-        default="stable-diffusion-v1-5/stable-diffusion-v1-5",
-        min_length=1,
-        description="Hub id, local diffusers folder, single-file checkpoint, or `demo` for the bundled base.",
-    )
-    max_train_steps: int = Field(default=2000, ge=1, le=1_000_000, description="Optimizer steps.")
-    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate.")
-    network_dim: int = Field(default=32, ge=1, le=512, description="LoRA rank.")
-    network_alpha: float | None = Field(
-        default=None, gt=0, le=1024, description="LoRA alpha; unset: equal to the rank."
-    )
-    train_batch_size: int = Field(default=2, ge=1, le=512, description="Images per step.")
-    save_every_n_steps: int = Field(default=500, ge=1, le=1_000_000, description="Steps between saved checkpoints.")
-    resolution_px: int = Field(
-        default=512,
-        ge=32,
-        le=4096,
-        description="Side of the square to whose area images are scaled down, in the training set and in buckets (px).",
-    )
-    bucket_step_px: int = Field(default=64, ge=8, le=512, description="Bucket sides are multiples of this (px).")
-    target_modules: tuple[str, ...] = Field(
-        default=("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
-        description="UNet modules that get an adapter (peft suffix match).",
-    )
-    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = Field(
-        default="cosine", description="Learning-rate schedule."
-    )
-    lr_warmup_steps: int = Field(default=50, ge=0, le=100_000, description="Steps of linear warm-up.")
-    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW weight decay.")
-    max_grad_norm: float = Field(default=1.0, gt=0, le=100, description="Gradient norm is clipped to this.")
-    min_snr_gamma: float | None = Field(
-        default=5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none."
-    )
-    caption_dropout: Share = Field(default=0.05, description="Share of images trained with an empty caption.")
-    prior_preservation: Share = Field(
-        default=0.1,
-        description="Share of steps' images trained under a description of others, towards what the base model itself "
-        "makes of them, so that a LoRA changes its character only (0: none).",
-    )
-    background_loss_weight: Share = Field(
-        default=0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."
-    )
-    flip: bool = Field(default=True, description="Train mirrored copies too; unset it for asymmetric characters.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
-        default="bf16", description="Precision on a GPU; a CPU trains in fp32."
-    )
-    gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
-    keep_training_state: bool = Field(default=False, description="Keep optimizer state after a finished training.")
 
 
 class EvaluationSettings(Section):

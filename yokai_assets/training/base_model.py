@@ -6,9 +6,6 @@ Here: Stable Diffusion 1.x and SDXL through diffusers. Not here: finding files a
 
 import copy
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,10 +24,12 @@ from yokai_assets.training.base_files import (
 )
 from yokai_assets.training.fingerprints import file_fingerprint, folder_fingerprint
 from yokai_assets.training.prediction import predicting_velocity
+from yokai_assets.training.quiet import quiet_about_long_captions, quiet_about_text_encoders, quiet_loading
+from yokai_assets.training.safetensors_header import LoraFileError, read_header
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDPMScheduler
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +65,7 @@ class BaseModel:
         fingerprint: sha256 over all components' files.
         vae_fingerprint: sha256 over the VAE's files: the key of cached latents.
         text_fingerprint: sha256 over tokenizers and text encoders: the key of cached text embeddings.
+        file_sha256: Of a single-file checkpoint, as UIs look it up; None for a folder.
         pipeline: The diffusers pipeline, held on the CPU between uses.
         notes: What is not as the settings asked, in words.
     """
@@ -78,6 +78,7 @@ class BaseModel:
     vae_fingerprint: str
     text_fingerprint: str
     pipeline: Any
+    file_sha256: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -113,11 +114,26 @@ class BaseModel:
         assert isinstance(scheduler, DDPMScheduler)
         return scheduler
 
-    def fresh_unet(self) -> "UNet2DConditionModel":
-        """Return a copy of the untouched UNet, on the CPU, frozen."""
-        unet = copy.deepcopy(self.pipeline.unet)
-        unet.requires_grad_(False)
-        return unet
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Names of the text encoders among the pipeline's components."""
+        names = ("text_encoder", "text_encoder_2")
+        return tuple(name for name in names if getattr(self.pipeline, name, None) is not None)
+
+    def fresh(self, part: str) -> Any:
+        """Return a copy of an untouched component (`unet`, `text_encoder`, ...), on the CPU, frozen."""
+        return copy.deepcopy(getattr(self.pipeline, part)).requires_grad_(False)
+
+    def assembled(self, **parts: Any) -> Any:
+        """Return a pipeline with some components replaced; the others are the base's own."""
+        extra: dict[str, Any] = {"requires_safety_checker": False}
+        if self.family == "sdxl":
+            zeros = bool(self.pipeline.config.get("force_zeros_for_empty_prompt", True))
+            extra = {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        pipeline = type(self.pipeline)(**{**self.pipeline.components, "scheduler": scheduler, **parts}, **extra)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def build_pipeline(self, lora_path: Path | str | None = None) -> Any:
         """Return a diffusers pipeline for sampling on `device`, with a UNet of its own.
@@ -130,38 +146,38 @@ class BaseModel:
         """
         import torch
 
-        parts = {name: part for name, part in self.pipeline.components.items() if name != "unet"}
-        parts["scheduler"] = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        parts: dict[str, Any] = {"unet": self.fresh("unet")}
         if self.dtype != torch.float32:
             parts["vae"] = copy.deepcopy(self.pipeline.vae).to(dtype=self.dtype)
-        extra: dict[str, Any] = {"requires_safety_checker": False}
-        if self.family == "sdxl":
-            zeros = bool(self.pipeline.config.get("force_zeros_for_empty_prompt", True))
-            extra = {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
-        pipeline = type(self.pipeline)(unet=self.fresh_unet(), **parts, **extra)
+        if lora_path is not None and _adapts_text(lora_path):
+            parts |= {name: self.fresh(name) for name in self.text_encoders}
+        pipeline = self.assembled(**parts)
         if lora_path is not None:
             try:
-                with _quiet_about_text_encoders():
+                with quiet_about_text_encoders():
                     pipeline.load_lora_weights(str(lora_path))
             except Exception as error:
                 raise BaseModelError(
                     f"{lora_path}: this LoRA does not load into base model `{self.name}` ({error}). "
                     "Was it trained on a base of another family? Train it again on this one."
                 ) from error
-        pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(self.device)
 
     def encode_text(self, caption: str) -> TextEmbedding:
-        """Encode one caption with the text encoder(s), where they are; see `text_encoders_on`."""
+        """Encode one caption with the text encoder(s), where they are; see `move_encoders`."""
         import torch
 
         with torch.no_grad():
-            device = self.pipeline.text_encoder.device
-            encoded = self.pipeline.encode_prompt(
-                caption, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
-            )
-        pooled = encoded[2][0].to("cpu", torch.float16) if self.family == "sdxl" else None
-        return TextEmbedding(encoded[0][0].to("cpu", torch.float16), pooled)
+            tokens, pooled = encode_captions(self.pipeline, [caption])
+        as_cached = (tokens[0].to("cpu", torch.float16), None if pooled is None else pooled[0].to("cpu", torch.float16))
+        return TextEmbedding(*as_cached)
+
+    def unread_text(self, caption: str) -> str:
+        """Return the end of a caption that does not fit into what the text encoder reads; empty if all fits."""
+        tokenizer = self.pipeline.tokenizer
+        offsets = tokenizer(caption, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        limit = int(tokenizer.model_max_length) - 2
+        return caption[offsets[limit][0] :] if len(offsets) > limit else ""
 
     def move_encoders(self, device: str) -> None:
         """Move VAE and text encoders: to the GPU for encoding, back to the CPU to leave its memory to training."""
@@ -169,6 +185,19 @@ class BaseModel:
             part = getattr(self.pipeline, name, None)
             if part is not None:
                 part.to(device)
+
+
+def encode_captions(pipeline: Any, captions: list[str]) -> "tuple[torch.Tensor, torch.Tensor | None]":
+    """Encode captions as the pipeline samples with them: [B, tokens, width], and [B, width] for SDXL.
+
+    Gradients flow to text encoders that are trained.
+    """
+    device = pipeline.text_encoder.device
+    with quiet_about_long_captions(pipeline):
+        encoded = pipeline.encode_prompt(
+            captions, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+    return encoded[0], encoded[2] if len(encoded) > 2 else None
 
 
 def open_base_model(
@@ -206,6 +235,7 @@ def open_base_model(
         vae_fingerprint=fingerprints[0],
         text_fingerprint=fingerprints[1],
         pipeline=pipeline,
+        file_sha256=file_fingerprint(source, memory) if source.is_file() else None,
         notes=notes,
     )
     snr = " with zero terminal SNR" if opened.has_zero_terminal_snr else ""
@@ -227,6 +257,15 @@ def _usable_precision(wanted: Precision, device: str) -> tuple[Precision, tuple[
     return "fp16", (note,)
 
 
+def _adapts_text(lora_path: Path | str) -> bool:
+    """Say whether a LoRA may change the text encoders; where it cannot be read, loading it will say why."""
+    try:
+        names = read_header(Path(lora_path)).tensors
+    except LoraFileError:
+        return False
+    return any(name.startswith(("lora_te", "text_encoder")) for name in names)
+
+
 def _torch_dtype(precision: Precision) -> "torch.dtype":
     import torch
 
@@ -244,13 +283,13 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         if source.is_dir():
-            with _quiet_loading():
+            with quiet_loading():
                 variant = _variant_of(source)
                 return pipeline_class.from_pretrained(source, local_files_only=True, variant=variant, **options)
         config = source.with_suffix("")
         options |= {"config": str(config)} if config.is_dir() else {}
         options["torch_dtype"] = dtypes["default"]
-        with _quiet_loading():
+        with quiet_loading():
             pipeline = pipeline_class.from_single_file(str(source), **options)
         pipeline.vae.to(dtype=torch.float32)
     except Exception as error:
@@ -262,40 +301,6 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
             )
         raise BaseModelError(f"{source}: the base model cannot be loaded ({error}). {hint}") from error
     return pipeline
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keep the libraries' own progress bars, and their notes to programmers, out of users' logs while loading."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    loggers = (diffusers.utils.logging, transformers.utils.logging)
-    for logger in loggers:
-        logger.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            # diffusers renamed the option lately; the older versions we allow know only the old name.
-            warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
-            yield
-    finally:
-        for logger in loggers:
-            logger.enable_progress_bar()
-
-
-@contextmanager
-def _quiet_about_text_encoders() -> Iterator[None]:
-    """Drop diffusers' warning that a UNet-only LoRA, as all of ours, has nothing for the text encoders."""
-
-    def is_wanted(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("No LoRA keys associated to CLIPTextModel")
-
-    logger = logging.getLogger("diffusers.loaders.lora_base")
-    logger.addFilter(is_wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_wanted)
 
 
 def _variant_of(folder: Path) -> str | None:

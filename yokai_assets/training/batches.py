@@ -1,14 +1,15 @@
-"""One step's tensors: drawn latents, noise, timesteps, text.
+"""One step's batch: drawn latents, noise, timesteps, captions.
 
 Every random number of a step comes from a generator of its own, seeded by (seed, purpose, number) and running on the
 CPU. So a step's batch is the same on every device, and a resumed run draws what the uninterrupted one would have.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from yokai_assets.training.base_model import TextEmbedding
+from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.encoding import EMPTY_CAPTION, EncodedDataset, Example
 
 if TYPE_CHECKING:
@@ -20,41 +21,41 @@ VALIDATION_TIMESTEP_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tensors of one forward pass over B images.
+    """What one forward pass over B images needs.
 
     Attributes:
         latents: f32 [B, C, h, w], clean.
         noise: f32 [B, C, h, w].
         timesteps: i64 [B].
         weights: f32 [B, 1, h, w], of the loss.
-        tokens: f32 [B, tokens, width], text.
-        pooled: f32 [B, width], SDXL only.
-        time_ids: f32 [B, 6], SDXL only.
+        time_ids: f32 [B, 6], SDXL's size conditioning.
         is_prior: bool [B]; the text of these images is about others, and their target is what the base model itself
             predicts.
+        captions: B texts.
     """
 
     latents: "torch.Tensor"
     noise: "torch.Tensor"
     timesteps: "torch.Tensor"
     weights: "torch.Tensor"
-    tokens: "torch.Tensor"
-    pooled: "torch.Tensor | None"
-    time_ids: "torch.Tensor | None"
+    time_ids: "torch.Tensor"
     is_prior: "torch.Tensor"
+    captions: tuple[str, ...]
+
+    @property
+    def tensors(self) -> "tuple[torch.Tensor, ...]":
+        """All but the captions, in order of the fields."""
+        return (self.latents, self.noise, self.timesteps, self.weights, self.time_ids, self.is_prior)
 
     def to(self, device: str) -> "Batch":
         """Return the batch on a device."""
-        return Batch(
-            self.latents.to(device),
-            self.noise.to(device),
-            self.timesteps.to(device),
-            self.weights.to(device),
-            self.tokens.to(device),
-            None if self.pooled is None else self.pooled.to(device),
-            None if self.time_ids is None else self.time_ids.to(device),
-            self.is_prior.to(device),
-        )
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self.tensors), self.captions)
+
+    def split(self, size: int) -> "Iterator[Batch]":
+        """Yield the batch in parts of at most `size` images."""
+        for first in range(0, len(self.captions), size):
+            rows = slice(first, first + size)
+            yield Batch(*(tensor[rows] for tensor in self.tensors), self.captions[rows])
 
 
 def generator_of(seed: int, purpose: str, number: int | str) -> "torch.Generator":
@@ -70,10 +71,9 @@ def training_batch(
     indices: list[int],
     generator: "torch.Generator",
     timestep_count: int,
-    caption_dropout: float,
-    prior_preservation: float = 0.0,
+    settings: TrainingSettings,
 ) -> Batch:
-    """Draw a training batch: mirrored or not, with caption or without, VAE sample, noise, timestep.
+    """Draw a training batch: mirrored or not, which caption, VAE sample, noise, timestep.
 
     Some images are there for what the base model already knows (prior preservation; Ruiz et al. 2023, arXiv
     2208.12242, draw pictures for it beforehand): under a text about others, the adapter is to change nothing.
@@ -81,52 +81,76 @@ def training_batch(
     Args:
         dataset: Encoded images, all of one size in `indices`.
         indices: Positions in `dataset.train`.
-        generator: See `generator_of`.
+        generator: See `generator_of`; every draw comes from it.
         timestep_count: Length of the noise schedule.
-        caption_dropout: Share of images that get the empty caption.
-        prior_preservation: Share of images that keep the base model as it is.
+        settings: Shares of dropped captions and of prior preservation, noise offset.
     """
     import torch
 
-    count = len(indices)
-    flips = torch.rand(count, generator=generator) < 0.5
-    drops = torch.rand(count, generator=generator) < caption_dropout
-    timesteps = torch.randint(0, timestep_count, (count,), generator=generator)
     examples = [dataset.train[index] for index in indices]
+    flips = torch.rand(len(examples), generator=generator) < 0.5
+    timesteps = torch.randint(0, timestep_count, (len(examples),), generator=generator)
+    latents, weights = _drawn_latents(examples, flips.tolist(), generator)
+    noise = _drawn_noise(latents, settings.noise_offset, generator)
+    is_prior = torch.rand(len(examples), generator=generator) < settings.prior_preservation
+    captions = _drawn_captions(dataset, examples, is_prior.tolist(), settings.caption_dropout, generator)
+    weights = torch.where(is_prior[:, None, None], torch.ones_like(weights), weights)
+    return _batch(latents, noise, timesteps, weights, examples, captions, is_prior)
+
+
+def validation_batch(example: Example, seed: int, timestep_count: int) -> Batch:
+    """Return one held-out image at fixed timesteps under fixed noise: the same at every save and in every run."""
+    import torch
+
+    generator = generator_of(seed, "validation", example.item_id)
+    timesteps = torch.tensor([int(share * (timestep_count - 1)) for share in VALIDATION_TIMESTEP_SHARES])
+    count = len(timesteps)
+    latents = example.latent.mean.float()[None].expand(count, -1, -1, -1)
+    noise = torch.randn(latents.shape, generator=generator)
+    weights = example.weights[None].expand(count, -1, -1)
+    is_prior = torch.zeros(count, dtype=torch.bool)
+    return _batch(latents, noise, timesteps, weights, [example] * count, [example.captions[0]] * count, is_prior)
+
+
+def _drawn_latents(
+    examples: list[Example], flips: list[bool], generator: "torch.Generator"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Draw from the VAE's Gaussians: latents [B, C, h, w], with the weights of their pixels [B, h, w]."""
+    import torch
+
     means, deviations, weights = [], [], []
-    for example, flip in zip(examples, flips.tolist(), strict=True):
+    for example, flip in zip(examples, flips, strict=True):
         is_mirrored = flip and example.mirrored is not None
         latent = example.mirrored if is_mirrored and example.mirrored is not None else example.latent
         means.append(latent.mean)
         deviations.append(latent.deviation)
         weights.append(example.weights.flip(-1) if is_mirrored else example.weights)
     mean = torch.stack(means).float()
-    latents = mean + torch.stack(deviations).float() * torch.randn(mean.shape, generator=generator)
-    noise = torch.randn(mean.shape, generator=generator)
-    is_prior = torch.rand(count, generator=generator) < prior_preservation
-    choices = torch.rand(count, generator=generator).tolist()
-    priors = dataset.prior_captions
-    captions = [
-        priors[int(choice * len(priors))] if prior else EMPTY_CAPTION if drop else example.caption
-        for example, drop, prior, choice in zip(examples, drops.tolist(), is_prior.tolist(), choices, strict=True)
-    ]
-    weights = [torch.ones_like(one) if prior else one for one, prior in zip(weights, is_prior.tolist(), strict=True)]
-    texts = [dataset.texts[caption] for caption in captions]
-    return _batch(latents, noise, timesteps, torch.stack(weights), examples, texts, is_prior)
+    drawn = mean + torch.stack(deviations).float() * torch.randn(mean.shape, generator=generator)
+    return drawn, torch.stack(weights)
 
 
-def validation_batch(dataset: EncodedDataset, example: Example, seed: int, timestep_count: int) -> Batch:
-    """Return one held-out image at fixed timesteps under fixed noise: the same at every save and in every run."""
+def _drawn_noise(latents: "torch.Tensor", offset: float, generator: "torch.Generator") -> "torch.Tensor":
+    """Draw noise; with an offset (Guttenberg 2023, "Diffusion with offset noise") every channel gets a shift."""
     import torch
 
-    generator = generator_of(seed, "validation", example.item_id)
-    timesteps = torch.tensor([int(share * (timestep_count - 1)) for share in VALIDATION_TIMESTEP_SHARES])
-    latents = example.latent.mean.float()[None].expand(len(timesteps), -1, -1, -1)
     noise = torch.randn(latents.shape, generator=generator)
-    weights = example.weights[None].expand(len(timesteps), -1, -1)
-    examples = [example] * len(timesteps)
-    texts = [dataset.texts[example.caption]] * len(timesteps)
-    return _batch(latents, noise, timesteps, weights, examples, texts, torch.zeros(len(timesteps), dtype=torch.bool))
+    return noise + offset * torch.randn((*latents.shape[:2], 1, 1), generator=generator) if offset else noise
+
+
+def _drawn_captions(
+    dataset: EncodedDataset, examples: list[Example], is_prior: list[bool], dropout: float, generator: "torch.Generator"
+) -> list[str]:
+    """Draw what is said of each image: one of its captions, nothing, or a text about others."""
+    import torch
+
+    drops = (torch.rand(len(examples), generator=generator) < dropout).tolist()
+    choices = torch.rand(len(examples), generator=generator).tolist()
+    captions = []
+    for example, prior, drop, choice in zip(examples, is_prior, drops, choices, strict=True):
+        texts = dataset.prior_captions if prior else (EMPTY_CAPTION,) if drop else example.captions
+        captions.append(texts[int(choice * len(texts))])
+    return captions
 
 
 def _batch(
@@ -135,20 +159,10 @@ def _batch(
     timesteps: "torch.Tensor",
     weights: "torch.Tensor",
     examples: list[Example],
-    texts: list[TextEmbedding],
+    captions: list[str],
     is_prior: "torch.Tensor",
 ) -> Batch:
     import torch
 
-    pooled = [text.pooled for text in texts if text.pooled is not None]
-    is_sdxl = bool(pooled)
-    return Batch(
-        latents=latents,
-        noise=noise,
-        timesteps=timesteps,
-        weights=weights[:, None],
-        tokens=torch.stack([text.tokens for text in texts]).float(),
-        pooled=torch.stack(pooled).float() if is_sdxl else None,
-        time_ids=torch.tensor([example.time_ids for example in examples]).float() if is_sdxl else None,
-        is_prior=is_prior,
-    )
+    time_ids = torch.tensor([example.time_ids for example in examples]).float()
+    return Batch(latents, noise, timesteps, weights[:, None], time_ids, is_prior, tuple(captions))

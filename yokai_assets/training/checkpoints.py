@@ -4,7 +4,6 @@ Not here: the LoRA files people use (`export`), or the decision what to do witho
 """
 
 import json
-import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,9 +11,12 @@ from upath import UPath
 
 from yokai_assets.storage.files import sha256_of_parts, whole_file
 
-_LOG = logging.getLogger(__name__)
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 STATE_FILE = "state.pt"
+
+
+class StateRefusedError(RuntimeError):
+    """There is a training state that must not be continued; the message names it and says what differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class RunIdentity:
     """What a training run is made of. A state of another run is never continued.
 
     Attributes:
-        character_id: Whose LoRA it is.
+        character_id: Whose LoRA it is: the character's id, or the name of the LoRA.
         base_fingerprint: sha256 over the base model's files.
         dataset_fingerprint: sha256 over pixels, captions, masks and splits.
         config: Everything chosen that changes the result, the seed among it; JSON values.
@@ -72,10 +74,10 @@ def save_state(folder: UPath, identity: RunIdentity, state: dict[str, Any]) -> N
 
 
 def load_state(folder: UPath, identity: RunIdentity) -> dict[str, Any] | None:
-    """Return the state to continue from; None where there is none or it is unusable, with the reason in the log.
+    """Return the state to continue from, tensors on the CPU; None where there is none.
 
-    Tensors are on the CPU. A state is unusable when it belongs to another run (other images, config or base model)
-    or cannot be read; training then starts from step 0.
+    Raises:
+        StateRefusedError: It belongs to another run (other images, config or base model), or cannot be read.
     """
     import io
     import pickle
@@ -88,14 +90,13 @@ def load_state(folder: UPath, identity: RunIdentity) -> dict[str, Any] | None:
     try:
         saved = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         if saved["format"] != STATE_FORMAT:
-            _LOG.warning("%s: state of another format (%s): starting fresh.", path, saved["format"])
-            return None
+            raise StateRefusedError(f"{path} is not continued: it is of another version of this program")
         differences = identity.differences(saved["identity"])
         state = dict(saved["state"])
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        _LOG.warning("%s: the training state cannot be read (%s): starting fresh.", path, error)
-        return None
+        if isinstance(error, StateRefusedError):
+            raise
+        raise StateRefusedError(f"{path} is not continued: it cannot be read ({error})") from error
     if differences:
-        _LOG.warning("%s is not continued, because %s: starting fresh.", path, "; ".join(differences))
-        return None
+        raise StateRefusedError(f"{path} is not continued, because {'; '.join(differences)}")
     return state

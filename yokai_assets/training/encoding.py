@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yokai_assets.progress import Progress, silent
-from yokai_assets.settings.model import TrainingSettings
+from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.storage.files import sha256_of_parts
 from yokai_assets.training.base_model import BaseModel, TextEmbedding
 from yokai_assets.training.buckets import Placement, fit_image, fit_mask, inside_mask, place
 from yokai_assets.training.cache import TensorCache
+from yokai_assets.training.captions import tag_orders, without_trigger
 from yokai_assets.training.images import TrainingImageError, TrainingItem, read_item
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class Example:
 
     Attributes:
         item_id: Of the item it was made from.
-        caption: Key into `EncodedDataset.texts`.
+        file: Name of the image file.
+        file_sha256: Of its bytes.
+        captions: The caption, then other orders of its tags that may stand for it.
+        repeats: How often it is shown in a pass.
         latent: As it is.
         mirrored: Mirrored left to right, encoded on its own; None if mirrored copies are not trained.
         weights: f32 [h, w], weight of each latent pixel in the loss (0 to 1).
@@ -57,7 +61,10 @@ class Example:
     """
 
     item_id: str
-    caption: str
+    file: str
+    file_sha256: str
+    captions: tuple[str, ...]
+    repeats: int
     latent: Latent
     mirrored: Latent | None
     weights: "torch.Tensor"
@@ -71,8 +78,9 @@ class EncodedDataset:
     Attributes:
         train: Images trained on.
         held_out: Images of the validation loss.
-        texts: Embedding of every caption, of every prior caption, and of the empty one.
-        prior_captions: Keys into `texts`; empty: no prior preservation.
+        texts: Embedding of every caption, of every prior caption, and of the empty one; empty where the text encoder
+            is trained, too.
+        prior_captions: Of prior preservation; empty: none.
         fingerprint: sha256 over everything above that training depends on, except the base model's UNet.
         problems: (file, reason) of images left out.
         encoded_count: Latents and embeddings that were not in the cache.
@@ -125,24 +133,24 @@ def encode_dataset(
         for done, item in enumerate(sorted(items, key=lambda item: (item.split != "train", item.item_id))):
             encoder.add(item)
             progress(done + 1, len(items), "encoding images")
-        written = {example.caption for example in encoder.train + encoder.held_out}
+        shown = encoder.train + encoder.held_out
         priors: set[str] = set()
         if settings.prior_preservation:
-            priors = {*prior_captions} or {_without_trigger(caption) for caption in written}
-        captions = sorted({EMPTY_CAPTION} | written | priors)
-        embeddings = {caption: _text_embedding(caption, base, texts) for caption in captions}
+            priors = {*prior_captions} or {without_trigger(example.captions[0]) for example in shown}
+        captions = sorted({EMPTY_CAPTION} | {caption for example in shown for caption in example.captions} | priors)
+        embeddings = {} if settings.train_text_encoder else _text_embeddings(captions, base, texts, progress)
     finally:
         base.move_encoders("cpu")
     if not encoder.train:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.problems[:3]) or "no row of split `train`"
-        raise TrainingDataError(f"no image is left to train on ({reasons}). Materialize the training dataset again.")
+        raise TrainingDataError(f"no image is left to train on ({reasons}). Mend or replace the files.")
     return EncodedDataset(
         train=encoder.train,
         held_out=encoder.held_out,
         texts=embeddings,
         prior_captions=tuple(sorted(priors)),
         fingerprint=sha256_of_parts(*encoder.identities, ("prior", *sorted(priors))),
-        problems=encoder.problems,
+        problems=[*encoder.problems, *_cut_captions(shown, base)],
         encoded_count=latents.misses + texts.misses - misses_before,
     )
 
@@ -160,7 +168,7 @@ class _ItemEncoder:
 
     def add(self, item: TrainingItem) -> None:
         try:
-            image, mask = read_item(item)
+            image, mask, file_sha256 = read_item(item)
         except TrainingImageError as error:
             _LOG.warning("left out of training: %s", error)
             self.problems.append((str(item.image), str(error)))
@@ -181,7 +189,10 @@ class _ItemEncoder:
         mirrored = self._latent(pixels, True) if is_train and self._settings.flip else None
         example = Example(
             item_id=item.item_id,
-            caption=item.caption,
+            file=item.image.name,
+            file_sha256=file_sha256,
+            captions=tag_orders(item.caption, self._settings.keep_tags) if self._shuffles(item) else (item.caption,),
+            repeats=item.repeats,
             latent=self._latent(pixels, False),
             mirrored=mirrored,
             weights=weights,
@@ -196,7 +207,10 @@ class _ItemEncoder:
         )
         (self.train if is_train else self.held_out).append(example)
         identity = (item.item_id, item.split, key, item.caption, sha256_of_parts(weights.numpy().tobytes()))
-        self.identities.append((*identity, "mirrored" if mirrored else "", str(example.time_ids)))
+        self.identities.append((*identity, "mirrored" if mirrored else "", str(example.time_ids), str(example.repeats)))
+
+    def _shuffles(self, item: TrainingItem) -> bool:
+        return self._settings.shuffle_tags and item.split == "train"
 
     def _latent(self, pixels: np.ndarray, is_mirrored: bool) -> Latent:
         key = latent_key(pixels, is_mirrored, self._base.vae_fingerprint)
@@ -206,11 +220,6 @@ class _ItemEncoder:
             self._cache.put(key, {"mean": made.mean, "deviation": made.deviation})
             return made
         return Latent(found["mean"], found["deviation"])
-
-
-def _without_trigger(caption: str) -> str:
-    """Return what a caption says besides the trigger word, its first tag."""
-    return caption.partition(",")[2].strip()
 
 
 def latent_key(pixels: np.ndarray, is_mirrored: bool, vae_fingerprint: str) -> str:
@@ -254,6 +263,26 @@ def loss_weights(
     height, width = weights.shape[0] // vae_scale_factor, weights.shape[1] // vae_scale_factor
     blocks = weights.reshape(height, vae_scale_factor, width, vae_scale_factor)
     return torch.from_numpy(blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32))
+
+
+def _text_embeddings(
+    captions: list[str], base: BaseModel, cache: TensorCache, progress: Progress
+) -> dict[str, TextEmbedding]:
+    found = {}
+    for done, caption in enumerate(captions, start=1):
+        found[caption] = _text_embedding(caption, base, cache)
+        progress(done, len(captions), "encoding captions")
+    return found
+
+
+def _cut_captions(examples: list[Example], base: BaseModel) -> list[tuple[str, str]]:
+    """Return (file, reason) of the first caption whose end no text encoder reads, with the number of them."""
+    cut = [(example.file, end) for example in examples if (end := base.unread_text(example.captions[0]))]
+    if not cut:
+        return []
+    file, end = cut[0]
+    others = f", and those of {len(cut) - 1} more images are too long" if len(cut) > 1 else ""
+    return [(file, f"its caption is longer than the text encoder reads; not learnt: `{end[:80]}`{others}")]
 
 
 def _text_embedding(caption: str, base: BaseModel, cache: TensorCache) -> TextEmbedding:

@@ -65,3 +65,15 @@ def peak_memory_bytes(device: str) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_words(device: str) -> str:
+    """Return how full a GPU is, in words to put behind a message; empty on a CPU."""
+    if device == "cpu":
+        return ""
+    import torch
+
+    gib = 2**30
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    return f" ({allocated / gib:.1f} GiB ours, {free / gib:.1f} of {total / gib:.1f} GiB free)"

@@ -3,14 +3,18 @@
 Here: rows of a `DATASET` table as items, and tolerant reading. Not here: choosing images (`datasets`), or latents.
 """
 
+import hashlib
+import io
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import polars as pl
 from PIL import Image, ImageOps
 from upath import UPath
 
 from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.storage.files import is_local, recover_folder
 from yokai_assets.storage.layout import Layout
 
 Split = Literal["train", "held_out"]
@@ -30,6 +34,7 @@ class TrainingItem:
         mask: Grey image of the same size, white where the character is; None counts all pixels alike.
         caption: What the text encoder reads.
         split: `train` images are trained on, `held_out` ones measure the validation loss.
+        repeats: How often the image is shown in a pass over the set.
     """
 
     item_id: str
@@ -37,10 +42,22 @@ class TrainingItem:
     mask: UPath | None
     caption: str
     split: Split
+    repeats: int = 1
 
 
-def items_of(dataset: pl.DataFrame, layout: Layout) -> list[TrainingItem]:
-    """Return the items of `DATASET` rows, in order of instance_id."""
+class Pixels(NamedTuple):
+    """What an item's files hold."""
+
+    image: Image.Image
+    mask: Image.Image | None
+    file_sha256: str
+
+
+def items_of(dataset: pl.DataFrame, character_id: str, layout: Layout) -> list[TrainingItem]:
+    """Return the items of a character's `DATASET` rows, in order of instance_id; its folder is mended before."""
+    folder = layout.training_data(character_id)
+    if is_local(folder):
+        recover_folder(Path(str(folder)))
     return [
         TrainingItem(
             item_id=row["instance_id"],
@@ -53,34 +70,35 @@ def items_of(dataset: pl.DataFrame, layout: Layout) -> list[TrainingItem]:
     ]
 
 
-def read_item(item: TrainingItem) -> tuple[Image.Image, Image.Image | None]:
-    """Read one item's image (RGB) and mask (L), upright as its EXIF orientation says.
+def read_item(item: TrainingItem) -> Pixels:
+    """Read one item's image (RGB) and mask (L), upright as its EXIF orientation says, and hash the image file.
 
     An alpha channel stands in for a missing mask, and its ground becomes grey.
 
     Raises:
         TrainingImageError: A file is missing or damaged, or the mask is of another size.
     """
-    source = _open(item.image)
+    source, file_sha256 = _open(item.image)
     alpha = source.convert("RGBA").getchannel("A") if source.has_transparency_data else None
     if alpha is not None and item.mask is None:
         ground = Image.new("RGBA", source.size, (128, 128, 128, 255))
         image = Image.alpha_composite(ground, source.convert("RGBA")).convert("RGB")
     else:
         image = _to_rgb(source)
-    mask = alpha if item.mask is None else _open(item.mask).convert("L")
+    mask = alpha if item.mask is None else _open(item.mask)[0].convert("L")
     if mask is not None and mask.size != image.size:
         raise TrainingImageError(
-            f"{item.mask}: mask of {mask.size} px for an image of {image.size} px. Materialize the dataset again."
+            f"{item.mask}: mask of {mask.size} px for an image of {image.size} px. Give it the image's size."
         )
-    return image, mask
+    return Pixels(image, mask, file_sha256)
 
 
-def _open(path: UPath) -> Image.Image:
+def _open(path: UPath) -> tuple[Image.Image, str]:
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return ImageOps.exif_transpose(image), hashlib.sha256(content).hexdigest()
     except IMAGE_ERRORS as error:
         raise TrainingImageError(f"{path}: cannot be read as an image ({error}).") from error
 

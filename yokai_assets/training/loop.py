@@ -1,42 +1,55 @@
-"""The training loop: adapter, optimizer, one step, validation, and everything a resumed run needs.
+"""The training loop: one step, validation, and everything a resumed run needs.
 
-Here: tensors and their state. Not here: files, fingerprints and when to save (`trainer`).
+Here: tensors and their state. Not here: the networks (`adapters`), files, fingerprints and when to save (`trainer`).
 """
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from yokai_assets.settings.model import TrainingSettings
+from yokai_assets.devices import free_device_memory, is_out_of_memory
+from yokai_assets.settings.training import TrainingSettings
+from yokai_assets.training.adapters import AdaptedModel
 from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.batches import Batch, generator_of, training_batch, validation_batch
 from yokai_assets.training.encoding import EncodedDataset
+from yokai_assets.training.environment import memory_words
 from yokai_assets.training.loss import denoising_target, masked_error, min_snr_weight
+from yokai_assets.training.optimizers import build_optimizer, current_rate
 from yokai_assets.training.sampler import BucketSampler
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import UNet2DConditionModel
 
+_LOG = logging.getLogger(__name__)
 _FLUSH_STEPS_ON_GPU = 10
+_MAX_OVERFLOWS = 50
+_Result = TypeVar("_Result")
 
 
 class TrainingDivergedError(RuntimeError):
     """The loss is not a number any more; the message says at which step and what to do."""
 
 
-class TargetModulesError(ValueError):
-    """No module of the UNet has one of the names that should get an adapter."""
+class TrainingMemoryError(RuntimeError):
+    """Not even one image at a time fits into the device's memory; the message has the numbers."""
 
 
 class TrainingLoop:
-    """A LoRA in training on one UNet.
+    """A LoRA in training.
+
+    A step is `gradient_accumulation_steps` batches of `train_batch_size` images. What a step draws does not depend on
+    how many of them are computed at once: where memory runs out, that number is halved and the same step done again.
 
     Attributes:
-        unet: The UNet with its adapter; on the base model's device.
+        model: The networks with their adapters.
         step: Optimizer steps done.
         losses: Loss of every step done, up to the last `flush`.
         grad_norms: Gradient norm before clipping, of the same steps.
+        learning_rates: The UNet's, of the same steps.
         timestep_count: Length of the noise schedule.
+        micro_batch_size: Images computed at once.
+        notes: (setting, what was done instead), in words.
     """
 
     def __init__(self, base: BaseModel, dataset: EncodedDataset, settings: TrainingSettings, seed: int) -> None:
@@ -44,13 +57,11 @@ class TrainingLoop:
         from diffusers.optimization import get_scheduler
 
         self._base, self._dataset, self._settings, self._seed = base, dataset, settings, seed
-        self.unet = _adapted_unet(base, settings, seed)
-        self._parameters = [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
+        self.model = AdaptedModel(base, settings, seed, dataset.texts)
+        self._parameters = [weight for part in self.model.parts for weight in self.model.parameters_of(part)]
         self._noise_scheduler = base.noise_scheduler()
         self.timestep_count = int(self._noise_scheduler.config["num_train_timesteps"])
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self._optimizer = build_optimizer(self.model, settings)
         self._lr_scheduler = get_scheduler(
             settings.lr_scheduler,
             self._optimizer,
@@ -58,52 +69,34 @@ class TrainingLoop:
             num_training_steps=settings.max_train_steps,
         )
         self._scaler = torch.amp.GradScaler(base.device.partition(":")[0], enabled=base.precision == "fp16")
-        sizes = [tuple(example.weights.shape) for example in dataset.train]
+        self._shown = [index for index, example in enumerate(dataset.train) for _ in range(example.repeats)]
+        sizes = [tuple(dataset.train[index].weights.shape) for index in self._shown]
         self._sampler = BucketSampler(sizes, settings.train_batch_size, seed)
         self.step = 0
         self.losses: list[float] = []
         self.grad_norms: list[float] = []
+        self.learning_rates: list[float] = []
+        self.micro_batch_size = settings.train_batch_size
+        self._checkpoints_gradients = settings.gradient_checkpointing
+        self.notes: list[tuple[str, str]] = []
         self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._overflow_count = 0
         torch.manual_seed(seed)
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the next step."""
-        return float(self._lr_scheduler.get_last_lr()[0])
 
     def train_step(self) -> None:
         """Do one optimizer step.
 
         Raises:
-            TrainingDivergedError: A loss since the last flush is not finite.
+            TrainingDivergedError: A loss or gradient since the last flush is not finite.
+            TrainingMemoryError: One image at a time is too much for the device.
         """
-        import torch
-
-        settings, number = self._settings, self.step + 1
-        indices = self._sampler.next_batch()
-        generator = generator_of(self._seed, "step", number)
-        batch = training_batch(
-            self._dataset,
-            indices,
-            generator,
-            self.timestep_count,
-            settings.caption_dropout,
-            settings.prior_preservation,
-        )
-        batch = batch.to(self._base.device)
-        error = self._error(batch)
-        if settings.min_snr_gamma is not None:
-            error = error * min_snr_weight(self._noise_scheduler, batch.timesteps, settings.min_snr_gamma)
-        loss = error.mean()
-        self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, settings.max_grad_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._lr_scheduler.step()
+        number = self.step + 1
+        batches = self._draw(number)
+        loss = self._within_memory(lambda: self._backward(batches), f"step {number}")
+        self.learning_rates.append(current_rate(self._optimizer))
+        norm = self._update()
         self.step = number
-        self._pending.append((loss.detach(), norm.detach()))
+        self._pending.append((loss, norm))
         # Reading a number makes the GPU wait; it is done now and then.
         if self._base.device == "cpu" or len(self._pending) >= _FLUSH_STEPS_ON_GPU:
             self.flush()
@@ -121,12 +114,7 @@ class TrainingLoop:
         rows = torch.stack([torch.stack((loss.float(), norm.float())) for loss, norm in self._pending]).tolist()
         self._pending.clear()
         for loss, norm in rows:
-            if not loss < float("inf"):
-                step = len(self.losses) + 1
-                raise TrainingDivergedError(
-                    f"the loss is {loss} at step {step}: training diverged. Lower training.learning_rate (now "
-                    f"{self._settings.learning_rate}), or set training.mixed_precision to `no` if it is fp16."
-                )
+            self._require_finite(loss, norm)
             self.losses.append(loss)
             self.grad_norms.append(norm)
 
@@ -134,30 +122,35 @@ class TrainingLoop:
         """Return the mean masked error on held-out images at fixed timesteps under fixed noise; None without any.
 
         It carries no min-SNR weight, so that runs with different weights can be compared.
-        """
-        import torch
 
+        Raises:
+            TrainingMemoryError: One image at a time is too much for the device.
+        """
         if not self._dataset.held_out:
             return None
-        self.unet.eval()
-        errors: list[float] = []
-        with torch.no_grad():
-            for example in self._dataset.held_out:
-                batch = validation_batch(self._dataset, example, self._seed, self.timestep_count)
-                errors.append(self._error(batch.to(self._base.device)).mean().item())
-        self.unet.train()
-        return sum(errors) / len(errors)
+        batches = [validation_batch(one, self._seed, self.timestep_count) for one in self._dataset.held_out]
+
+        def measure() -> float:
+            with self.model.evaluating():
+                errors = [
+                    error
+                    for batch in batches
+                    for part in batch.split(self.micro_batch_size)
+                    for error in self._error(part.to(self._base.device)).tolist()
+                ]
+            return sum(errors) / len(errors)
+
+        return self._within_memory(measure, "validation")
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the coming steps depend on, tensors on their device."""
         import torch
-        from peft import get_peft_model_state_dict
 
         self.flush()
         on_gpu = self._base.device != "cpu"
         return {
             "step": self.step,
-            "adapter": get_peft_model_state_dict(self.unet),
+            "adapters": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "lr_scheduler": self._lr_scheduler.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -166,16 +159,17 @@ class TrainingLoop:
             "gpu_rng": torch.cuda.get_rng_state(self._base.device) if on_gpu else None,
             "losses": list(self.losses),
             "grad_norms": list(self.grad_norms),
+            "learning_rates": list(self.learning_rates),
+            "micro_batch_size": self.micro_batch_size,
+            "checkpoints_gradients": self._checkpoints_gradients,
+            "notes": [list(note) for note in self.notes],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved state of the same run."""
         import torch
-        from peft import set_peft_model_state_dict
 
-        result = set_peft_model_state_dict(self.unet, state["adapter"])
-        if result is not None and result.unexpected_keys:
-            raise ValueError(f"the saved adapter has other modules, e.g. {result.unexpected_keys[0]}")
+        self.model.load_state_dict(state["adapters"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._lr_scheduler.load_state_dict(state["lr_scheduler"])
         self._scaler.load_state_dict(state["scaler"])
@@ -185,6 +179,49 @@ class TrainingLoop:
             torch.cuda.set_rng_state(state["gpu_rng"], self._base.device)
         self.step = int(state["step"])
         self.losses, self.grad_norms = list(state["losses"]), list(state["grad_norms"])
+        self.learning_rates = list(state["learning_rates"])
+        self.micro_batch_size = int(state["micro_batch_size"])
+        if state["checkpoints_gradients"]:
+            self._checkpoint_gradients()
+        self.notes = [(str(setting), str(words)) for setting, words in state["notes"]]
+
+    def _draw(self, number: int) -> list[Batch]:
+        """Draw the batches of a step; each is of one size of image."""
+        settings, generator = self._settings, generator_of(self._seed, "step", number)
+        drawn = []
+        for _ in range(settings.gradient_accumulation_steps):
+            indices = [self._shown[position] for position in self._sampler.next_batch()]
+            drawn.append(training_batch(self._dataset, indices, generator, self.timestep_count, settings))
+        return drawn
+
+    def _backward(self, batches: list[Batch]) -> "torch.Tensor":
+        """Add up the gradients of a step, part by part; return its loss, the mean over its images."""
+        import torch
+
+        self._optimizer.zero_grad(set_to_none=True)
+        count, gamma = sum(len(batch.captions) for batch in batches), self._settings.min_snr_gamma
+        losses = []
+        for batch in batches:
+            for part in batch.to(self._base.device).split(self.micro_batch_size):
+                error = self._error(part)
+                if gamma is not None:
+                    error = error * min_snr_weight(self._noise_scheduler, part.timesteps, gamma)
+                loss = error.sum() / count
+                self._scaler.scale(loss).backward()
+                losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _update(self) -> "torch.Tensor":
+        """Do the optimizer's step; return the gradient norm before clipping."""
+        import torch
+
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._lr_scheduler.step()
+        return norm.detach()
 
     def _error(self, batch: Batch) -> "torch.Tensor":
         """Return each image's weighted error, f32 [B]."""
@@ -195,62 +232,65 @@ class TrainingLoop:
         if batch.is_prior.any():
             target = target.clone()
             target[batch.is_prior] = self._base_prediction(noisy, batch)
-        return masked_error(self._predict(noisy, batch, slice(None)), target, batch.weights)
+        prediction = self.model.predict(noisy, batch.timesteps, batch.captions, batch.time_ids)
+        return masked_error(prediction, target, batch.weights)
 
     def _base_prediction(self, noisy: "torch.Tensor", batch: Batch) -> "torch.Tensor":
-        """Return what the UNet says of the prior's images without its adapter, f32."""
-        import torch
+        """Return what the base model says of the prior's images, f32."""
+        rows = batch.is_prior
+        captions = [caption for caption, prior in zip(batch.captions, rows.tolist(), strict=True) if prior]
+        with self.model.without_adapters():
+            return self.model.predict(noisy[rows], batch.timesteps[rows], captions, batch.time_ids[rows]).float()
 
-        self.unet.disable_adapters()
-        try:
-            with torch.no_grad():
-                return self._predict(noisy, batch, batch.is_prior).float()
-        finally:
-            self.unet.enable_adapters()
+    def _within_memory(self, compute: "Callable[[], _Result]", what: str) -> _Result:
+        """Compute; where the device's memory runs out, with fewer images at once, again from the beginning."""
+        while True:
+            try:
+                return compute()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Only here is the error gone, whose traceback holds the tensors.
+            self._optimizer.zero_grad(set_to_none=True)
+            words = memory_words(self._base.device)
+            free_device_memory()
+            self._need_less_memory(f"out of memory at {what}{words}", reason)
 
-    def _predict(self, noisy: "torch.Tensor", batch: Batch, rows: "torch.Tensor | slice") -> "torch.Tensor":
-        import torch
+    def _need_less_memory(self, trouble: str, reason: str) -> None:
+        settings, was = self._settings, self.micro_batch_size
+        if was > 1:
+            self.micro_batch_size = was // 2
+            done = f"{self.micro_batch_size} of {was} images at once from here on; what a step sums up stays as it is"
+            note = ("training.train_batch_size", f"{trouble}: {done}")
+        elif not self._checkpoints_gradients:
+            self._checkpoint_gradients()
+            note = ("training.gradient_checkpointing", f"{trouble} with one image at once: switched on from here on")
+        else:
+            largest = max((one.weights.numel() for one in self._dataset.train), default=0)
+            raise TrainingMemoryError(
+                f"{trouble}, with one image at once (the largest has {largest} latent pixels), gradient "
+                f"checkpointing, rank {settings.network_dim}, precision {self._base.precision}: {reason}. Close what "
+                "else uses the device, or lower training.resolution_px or training.network_dim, or train fewer "
+                "modules (training.target_modules) or no text encoder."
+            )
+        _LOG.warning("%s: %s", *note)
+        self.notes.append(note)
 
-        conditions = None
-        if batch.pooled is not None and batch.time_ids is not None:
-            conditions = {"text_embeds": batch.pooled[rows].to(self._base.dtype), "time_ids": batch.time_ids[rows]}
-        device_type = self._base.device.partition(":")[0]
-        is_mixed = self._base.precision != "no"
-        with torch.autocast(device_type, self._base.dtype) if is_mixed else nullcontext():
-            return self.unet(
-                noisy[rows].to(self._base.dtype),
-                batch.timesteps[rows],
-                encoder_hidden_states=batch.tokens[rows].to(self._base.dtype),
-                added_cond_kwargs=conditions,
-            ).sample
+    def _checkpoint_gradients(self) -> None:
+        self._checkpoints_gradients = True
+        self.model.checkpoint_gradients()
 
-
-def _adapted_unet(base: BaseModel, settings: TrainingSettings, seed: int) -> "UNet2DConditionModel":
-    """Return a fresh UNet with an fp32 adapter, whose first weights depend on the seed only."""
-    import torch
-    from diffusers.training_utils import cast_training_params
-    from peft import LoraConfig
-
-    unet = base.fresh_unet()
-    alpha = settings.network_alpha or float(settings.network_dim)
-    config = LoraConfig(
-        r=settings.network_dim,
-        lora_alpha=alpha,  # pyright: ignore[reportArgumentType]
-        target_modules=list(settings.target_modules),
-        init_lora_weights=True,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            unet.add_adapter(config)
-        except ValueError as error:
-            raise TargetModulesError(
-                f"training.target_modules {', '.join(settings.target_modules)}: {error}. Name modules of the base "
-                "model's UNet, e.g. to_q, to_k, to_v, to_out.0."
-            ) from error
-    unet.to(base.device)  # pyright: ignore[reportArgumentType]
-    cast_training_params(unet, torch.float32)
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    unet.train()
-    return unet
+    def _require_finite(self, loss: float, norm: float) -> None:
+        # In fp16 a gradient that overflows is skipped, and the next one is scaled down.
+        has_overflowed = not norm < float("inf")
+        self._overflow_count = self._overflow_count + 1 if has_overflowed else 0
+        is_lost = has_overflowed and (not self._scaler.is_enabled() or self._overflow_count >= _MAX_OVERFLOWS)
+        if loss < float("inf") and not is_lost:
+            return
+        step = len(self.losses) + 1
+        what = f"the loss is {loss}" if not loss < float("inf") else f"the gradient's norm is {norm}"
+        raise TrainingDivergedError(
+            f"{what} at step {step}: training diverged. Lower training.learning_rate (now "
+            f"{self._settings.learning_rate:g}), or set training.mixed_precision to `no` if it is fp16."
+        )

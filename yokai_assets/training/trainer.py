@@ -1,79 +1,79 @@
-"""One character's LoRA, from its dataset to verified checkpoints: fresh, or from where a killed run stopped.
+"""One LoRA, from its images to verified checkpoints: fresh, or from where a killed run stopped.
 
 Here: what is saved when, and whether a state may be continued. Tensors are `loop`'s, file formats `export`'s and
 `checkpoints`'.
 """
 
-import json
 import logging
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from upath import UPath
 
 from yokai_assets.progress import Progress, silent
-from yokai_assets.settings.model import TrainingSettings
-from yokai_assets.storage.files import TEMPORARY_MARK, is_local, recover_folder, write_text
-from yokai_assets.storage.layout import Layout
+from yokai_assets.settings.presets import doubts, resolved
+from yokai_assets.settings.training import TrainingSettings
+from yokai_assets.storage.files import TEMPORARY_MARK, is_local
 from yokai_assets.training.base_model import BaseModel, open_base_model
 from yokai_assets.training.cache import TensorCache
-from yokai_assets.training.checkpoints import RunIdentity, load_state, save_state
+from yokai_assets.training.checkpoints import RunIdentity, StateRefusedError, load_state, save_state
+from yokai_assets.training.curves import CurveWriter
 from yokai_assets.training.encoding import EncodedDataset, encode_dataset
 from yokai_assets.training.environment import Environment, peak_memory_bytes, reset_peak_memory
-from yokai_assets.training.export import export_lora, kohya_header, read_header
-from yokai_assets.training.images import items_of
+from yokai_assets.training.export import diffusers_path, export_lora, read_header
+from yokai_assets.training.files import TrainingFiles
+from yokai_assets.training.header import dataset_header, kohya_header, lineage_header, options_header
+from yokai_assets.training.images import TrainingItem
 from yokai_assets.training.loop import TrainingLoop
 from yokai_assets.training.record import (
     Checkpoint,
     TrainingRecordError,
     TrainingResult,
-    checkpoint_path,
     read_training_record,
     result_of,
-    training_record_path,
     write_training_record,
 )
 from yokai_assets.training.safetensors_header import LoraFileError
 
 _LOG = logging.getLogger(__name__)
-TRAINER_VERSION = 3
+TRAINER_VERSION = 4
 """Counts changes of the method: a state of another version is not continued."""
-LOSS_FILE = "losses.jsonl"
 _FINGERPRINTS = ("base_fingerprint", "dataset_fingerprint", "config_fingerprint")
+_WITHOUT_EFFECT = {"keep_training_state", "save_diffusers_format", "base_model", "mixed_precision", "preset"}
 
 
 def train_lora(
-    dataset: pl.DataFrame,
-    character_id: str,
-    layout: Layout,
+    items: list[TrainingItem],
+    files: TrainingFiles,
     settings: TrainingSettings,
     device: str,
     seed: int,
     *,
     header: dict[str, str],
     prior_captions: Sequence[str] = (),
+    on_other_training: Literal["restart", "refuse"] = "restart",
     progress: Progress = silent,
     base: BaseModel | None = None,
 ) -> TrainingResult:
-    """Train a character's LoRA, or finish an interrupted training; a finished one is not done again.
+    """Train a LoRA, or finish an interrupted training; a finished one is not done again.
 
     A run killed at any moment and started again ends with the same bits as one that was not (CPU in fp32 with the
     same number of threads and the same torch).
 
     Args:
-        dataset: `DATASET` rows of the character.
-        character_id: Names the files.
-        layout: Where files lie.
-        settings: What to train, and how.
+        items: Images and captions.
+        files: Where its files lie.
+        settings: What to train, and how; a preset in it fills what is unset.
         device: Resolved torch device.
         seed: Of everything drawn at random.
         header: Fields for the LoRA files' headers: lineage, trigger, ...
         prior_captions: Texts of prior preservation; see `encode_dataset`.
+        on_other_training: What to do where another training (other images, settings, base model) has left its state
+            or its checkpoints: begin anew and remove them, or raise.
         progress: Told of steps done, with the loss.
         base: The base model, if it is open already; it is not changed.
 
@@ -81,49 +81,55 @@ def train_lora(
         BaseModelError: The base model is missing or unsupported.
         TrainingDataError: No image can be trained on.
         TrainingDivergedError: The loss is not a number any more.
+        TrainingMemoryError: Not even one image at a time fits into the device's memory.
         TargetModulesError: No module of the UNet is named in `settings.target_modules`.
+        OptimizerMissingError: The optimizer's package is not installed.
+        StateRefusedError: Another training lies there, and `on_other_training` is `refuse`.
         ExportError: A written LoRA does not match the trained adapter.
     """
-    dataset_folder = layout.training_data(character_id)
-    if is_local(dataset_folder):
-        recover_folder(Path(str(dataset_folder)))
     if base is None:
-        base = open_base_model(settings.base_model, device, precision=settings.mixed_precision, cache=layout.cache)
+        base = open_base_model(settings.base_model, device, precision=settings.mixed_precision, cache=files.cache)
+    settings = resolved(settings, base.family, sum(item.split == "train" for item in items))
     encoded = encode_dataset(
-        items_of(dataset, layout),
+        items,
         base,
-        TensorCache(layout.cache / "latents"),
-        TensorCache(layout.cache / "text"),
+        TensorCache(files.cache / "latents"),
+        TensorCache(files.cache / "text"),
         settings,
         prior_captions=prior_captions,
         progress=_encoding_progress(progress, settings.max_train_steps),
     )
     identity = RunIdentity(
-        character_id=character_id,
+        character_id=files.name,
         base_fingerprint=base.fingerprint,
         dataset_fingerprint=encoded.fingerprint,
         config=_config(settings, base, seed),
     )
-    finished = _finished_result(layout, identity)
+    finished = _finished_result(files, identity, on_other_training)
     if finished is not None:
-        _LOG.info("%s: this training is finished already; its checkpoints are used.", character_id)
+        _LOG.info("%s: this training is finished already; its checkpoints are used.", files.name)
         if not settings.keep_training_state:
-            _remove_folder(layout.training_state(character_id))
+            _remove_folder(files.state)
         progress(settings.max_train_steps, settings.max_train_steps, "finished before")
         return finished
-    run = _Run(identity, layout, settings, seed, base, encoded, header)
-    run.start()
+    run = _Run(identity, files, settings, seed, base, encoded, header)
+    run.start(on_other_training)
     run.train(progress)
     return run.finish()
 
 
-def _finished_result(layout: Layout, identity: RunIdentity) -> TrainingResult | None:
+def _finished_result(
+    files: TrainingFiles, identity: RunIdentity, on_other_training: Literal["restart", "refuse"]
+) -> TrainingResult | None:
     """Return the result of this very training, if it is finished and every checkpoint of it is there and whole."""
     try:
-        record = read_training_record(layout, identity.character_id)
-        if record is None or identity.differences(record):
+        record = read_training_record(files)
+        differences = [] if record is None else identity.differences(record)
+        if differences and on_other_training == "refuse":
+            raise StateRefusedError(f"{files.record} is of another training: {'; '.join(differences)}")
+        if record is None or differences:
             return None
-        result = result_of(record, layout, identity.character_id)
+        result = result_of(record, files)
     except (TrainingRecordError, KeyError, TypeError, ValueError) as error:
         _LOG.warning("%s: its training record does not count (%s).", identity.character_id, error)
         return None
@@ -150,72 +156,83 @@ def _encoding_progress(progress: Progress, step_count: int) -> Progress:
 
 
 class _Run:
-    """One start of one character's training."""
+    """One start of one training."""
 
     def __init__(
         self,
         identity: RunIdentity,
-        layout: Layout,
+        files: TrainingFiles,
         settings: TrainingSettings,
         seed: int,
         base: BaseModel,
         encoded: EncodedDataset,
         header: dict[str, str],
     ) -> None:
-        self._identity, self._character_id = identity, identity.character_id
-        self._layout, self._settings = layout, settings
+        self._identity, self._files, self._settings = identity, files, settings
         self._base, self._encoded, self._header = base, encoded, header
-        self._folder = layout.training_state(self._character_id)
         self._environment = Environment.of(base.device)
         self._loop = TrainingLoop(base, encoded, settings, seed)
         self._validation: list[tuple[int, float]] = []
+        self._notes: list[tuple[str, str]] = []
         self._earlier_seconds = 0.0
         self._first_step = 0
         self._started_at = 0.0
-        self._logged_steps = 0
 
-    def start(self) -> None:
+    def start(self, on_other_training: Literal["restart", "refuse"]) -> None:
         """Continue a usable state, or clear what other runs left."""
-        state = load_state(self._folder, self._identity)
+        try:
+            state = load_state(self._files.state, self._identity)
+        except StateRefusedError as error:
+            if on_other_training == "refuse":
+                raise
+            _LOG.warning("%s: %s: starting fresh.", self._files.name, error)
+            self._notes.append(("training state", f"{error}: started fresh"))
+            state = None
         # First of all: a record vouches for files, which change from here on.
-        training_record_path(self._layout, self._character_id).unlink(missing_ok=True)
+        self._files.record.unlink(missing_ok=True)
         self._remove_files(is_fresh=state is None)
         if state is None:
-            _remove_folder(self._folder)
+            _remove_folder(self._files.state)
             self._validate()
         else:
             self._continue(state)
         self._first_step = self._loop.step
-        self._rewrite_loss_file()
+        self._curves = CurveWriter(self._files, self._loop, self._validation)
         reset_peak_memory(self._base.device)
 
     def train(self, progress: Progress) -> None:
         """Train what is left, saving on the way."""
         total = self._settings.max_train_steps
         self._started_at = time.monotonic()
-        while self._loop.step < total:
-            self._loop.train_step()
-            step = self._loop.step
-            if step % self._settings.save_every_n_steps == 0 or step == total:
-                self._save()
-            if self._append_losses():
-                progress(step, total, f"loss {np.mean(self._loop.losses[-20:]):.4f}")
+        try:
+            while self._loop.step < total:
+                self._loop.train_step()
+                step = self._loop.step
+                if step % self._settings.save_every_n_steps == 0 or step == total:
+                    self._save()
+                if self._curves.update():
+                    progress(step, total, f"loss {np.mean(self._loop.losses[-20:]):.4f}")
+        finally:
+            self._curves.close()
 
     def finish(self) -> TrainingResult:
         """Return and record the result, and remove the state."""
-        trained_count = (self._loop.step - self._first_step) * self._settings.train_batch_size
+        settings, trained_steps = self._settings, self._loop.step - self._first_step
         seconds = time.monotonic() - self._started_at
+        steps_per_second = trained_steps / seconds if trained_steps else 0.0
         result = TrainingResult(
             checkpoints=self._checkpoints(),
             losses=np.array(self._loop.losses, np.float32),
             grad_norms=np.array(self._loop.grad_norms, np.float32),
+            learning_rates=np.array(self._loop.learning_rates, np.float32),
             validation_losses=self._validation,
             train_count=len(self._encoded.train),
             held_out_count=len(self._encoded.held_out),
-            problems=[*(("training.mixed_precision", note) for note in self._base.notes), *self._encoded.problems],
+            problems=self._problems(),
             encoded_count=self._encoded.encoded_count,
             seconds=self._earlier_seconds + seconds,
-            images_per_second=trained_count / seconds if trained_count else 0.0,
+            steps_per_second=steps_per_second,
+            images_per_second=steps_per_second * settings.train_batch_size * settings.gradient_accumulation_steps,
             peak_memory_bytes=peak_memory_bytes(self._base.device),
             resumed_from_step=self._first_step,
             environment=self._environment,
@@ -223,10 +240,19 @@ class _Run:
             dataset_fingerprint=self._identity.dataset_fingerprint,
             config_fingerprint=self._identity.config_fingerprint,
         )
-        write_training_record(self._layout, self._identity, self._base.name, self._base.family, result)
-        if not self._settings.keep_training_state:
-            _remove_folder(self._folder)
+        write_training_record(self._files, self._identity, self._base.name, self._base.family, result)
+        if not settings.keep_training_state:
+            _remove_folder(self._files.state)
         return result
+
+    def _problems(self) -> list[tuple[str, str]]:
+        return [
+            *(("training.mixed_precision", note) for note in self._base.notes),
+            *doubts(self._settings, self._base.family),
+            *self._notes,
+            *self._loop.notes,
+            *self._encoded.problems,
+        ]
 
     def _continue(self, state: dict[str, Any]) -> None:
         self._loop.load_state_dict(state["loop"])
@@ -234,9 +260,11 @@ class _Run:
         self._earlier_seconds = float(state["seconds"])
         changes = self._environment.differences(state["environment"])
         if changes:
-            _LOG.warning("%s: %s; the result may differ in the last bits.", self._character_id, "; ".join(changes))
-        _LOG.info("%s: continued at step %d.", self._character_id, self._loop.step)
-        if not checkpoint_path(self._layout, self._character_id, self._loop.step).exists():
+            _LOG.warning("%s: %s; the result may differ in the last bits.", self._files.name, "; ".join(changes))
+        _LOG.info("%s: continued at step %d.", self._files.name, self._loop.step)
+        checkpoint = self._files.checkpoint(self._loop.step)
+        is_complete = not self._settings.save_diffusers_format or diffusers_path(checkpoint).exists()
+        if not checkpoint.exists() or not is_complete:
             self._export()
 
     def _save(self) -> None:
@@ -251,7 +279,7 @@ class _Run:
             "seconds": seconds,
             "environment": self._environment.to_json(),
         }
-        save_state(self._folder, self._identity, state)
+        save_state(self._files.state, self._identity, state)
 
     def _validate(self) -> None:
         loss = self._loop.validation_loss()
@@ -261,43 +289,30 @@ class _Run:
     def _export(self) -> None:
         import torch
 
-        settings, step = self._settings, self._loop.step
-        rank = settings.network_dim
-        title = f"{self._character_id}-step{step:06d}"
-        header = kohya_header(
-            self._base.family, rank, settings.network_alpha or float(rank), title, self._base.prediction_type
+        settings, base, step = self._settings, self._base, self._loop.step
+        rank, path = settings.network_dim, self._files.checkpoint(step)
+        title = path.name.removesuffix(".safetensors")
+        header = kohya_header(base.family, rank, settings.network_alpha or float(rank), title, base.prediction_type)
+        header |= options_header(settings, base, self._identity.config["seed"])
+        header |= dataset_header(self._encoded, self._files.name, settings, base.vae_scale_factor)
+        header |= lineage_header(self._identity)
+        header |= {"ss_steps": str(step), "yokai_validation_losses": self._validation}
+        export_lora(
+            path,
+            self._loop.model.parts,
+            base,
+            header | self._header,
+            torch.float32 if base.precision == "no" else torch.float16,
+            with_diffusers_format=settings.save_diffusers_format,
         )
-        header |= {
-            "modelspec.resolution": f"{settings.resolution_px}x{settings.resolution_px}",
-            "ss_resolution": f"({settings.resolution_px}, {settings.resolution_px})",
-            "ss_sd_model_name": self._base.name,
-            "ss_steps": str(step),
-            "ss_max_train_steps": str(settings.max_train_steps),
-            "ss_num_train_images": str(len(self._encoded.train)),
-            "ss_total_batch_size": str(settings.train_batch_size),
-            "ss_learning_rate": str(settings.learning_rate),
-            "ss_lr_scheduler": settings.lr_scheduler,
-            "ss_zero_terminal_snr": str(self._base.has_zero_terminal_snr),
-            "ss_seed": str(self._identity.config["seed"]),
-            "yokai_base_fingerprint": self._identity.base_fingerprint,
-            "yokai_dataset_fingerprint": self._identity.dataset_fingerprint,
-            "yokai_config_fingerprint": self._identity.config_fingerprint,
-            "yokai_validation_losses": json.dumps(self._validation),
-        }
-        dtype = torch.float32 if self._base.precision == "no" else torch.float16
-        path = checkpoint_path(self._layout, self._character_id, step)
-        export_lora(path, self._loop.unet, self._base.family, header | self._header, dtype)
 
     def _checkpoints(self) -> list[Checkpoint]:
         settings = self._settings
         steps = {*range(settings.save_every_n_steps, settings.max_train_steps, settings.save_every_n_steps)}
-        wanted = [
-            Checkpoint(step, checkpoint_path(self._layout, self._character_id, step))
-            for step in sorted(steps | {settings.max_train_steps})
-        ]
+        wanted = [Checkpoint(step, self._files.checkpoint(step)) for step in sorted(steps | {settings.max_train_steps})]
         found = [checkpoint for checkpoint in wanted if checkpoint.path.exists()]
         if len(found) < len(wanted):
-            _LOG.warning("%s: %d checkpoints are gone from disk.", self._character_id, len(wanted) - len(found))
+            _LOG.warning("%s: %d checkpoints are gone from disk.", self._files.name, len(wanted) - len(found))
         return found
 
     def _remove_files(self, is_fresh: bool) -> None:
@@ -305,44 +320,20 @@ class _Run:
 
         Beside new checkpoints old ones would be judged as if they belonged together.
         """
-        folder = self._layout.lora(self._character_id)
+        folder = self._files.folder
         if not folder.exists():
             return
-        name = f"{self._character_id}-step"
+        name = f"{self._files.name}-step"
         for file in list(folder.iterdir()):
             is_unfinished = file.name.startswith(f".{name}") and TEMPORARY_MARK in file.name
             is_checkpoint = file.name.startswith(name) and file.name.endswith(".safetensors")
             if is_unfinished or (is_checkpoint and is_fresh):
                 file.unlink()
 
-    def _append_losses(self) -> bool:
-        """Append new losses to the loss file, where people and tools can follow; say whether there were any."""
-        losses = self._loop.losses
-        if len(losses) == self._logged_steps:
-            return False
-        if is_local(self._folder):
-            with (self._folder / LOSS_FILE).open("a", encoding="utf-8") as file:
-                file.writelines(self._loss_lines(self._logged_steps))
-        self._logged_steps = len(losses)
-        return True
-
-    def _rewrite_loss_file(self) -> None:
-        """Cut the loss file back to the state: a killed run wrote lines that are trained again."""
-        self._logged_steps = len(self._loop.losses)
-        write_text(self._folder / LOSS_FILE, "".join(self._loss_lines(0)))
-
-    def _loss_lines(self, first: int) -> list[str]:
-        rows = zip(self._loop.losses[first:], self._loop.grad_norms[first:], strict=True)
-        return [
-            json.dumps({"step": step, "loss": loss, "grad_norm": norm}) + "\n"
-            for step, (loss, norm) in enumerate(rows, start=first + 1)
-        ]
-
 
 def _config(settings: TrainingSettings, base: BaseModel, seed: int) -> dict[str, Any]:
     """Return what of the settings changes the result; the base model counts by content, not by name."""
-    config = settings.model_dump(mode="json", exclude={"keep_training_state", "base_model", "mixed_precision"})
-    return config | {
+    return settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT) | {
         "seed": seed,
         "precision": base.precision,
         "prediction_type": base.prediction_type,

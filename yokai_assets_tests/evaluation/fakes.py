@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw
 from upath import UPath
 
 from yokai_assets.settings import Settings
-from yokai_assets.settings.model import EvaluationSettings, TrainingSettings
+from yokai_assets.settings.model import EvaluationSettings
+from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.storage.files import write_json
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import CHARACTERS, DATASET, EMBEDDINGS, MEMBERS
-from yokai_assets.training.record import checkpoint_path, training_record_path
+from yokai_assets.training.files import TrainingFiles
 
 SIDE_PX = 48
 FINGERPRINT = "colour-and-shape"
@@ -236,8 +237,8 @@ class World:
 
 def write_record(layout: Layout, character_id: str, steps: list[int]) -> None:
     """Write the part of a training record that names the checkpoints of a finished training."""
-    named = [{"step": step, "file": checkpoint_path(layout, character_id, step).name} for step in steps]
-    write_json(training_record_path(layout, character_id), {"checkpoints": named})
+    files = TrainingFiles.of_character(layout, character_id)
+    write_json(files.record, {"checkpoints": [{"step": s, "file": files.checkpoint(s).name} for s in steps]})
 
 
 def write_safetensors(path: UPath | Path, metadata: dict[str, str], weights: bytes) -> None:

@@ -9,12 +9,13 @@ from yokai_assets.evaluation import evaluate_character
 from yokai_assets.evaluation.drawing import draw_grid
 from yokai_assets.evaluation.grid import prompt_grid
 from yokai_assets.settings import Settings
-from yokai_assets.settings.model import EvaluationSettings, TrainingSettings
+from yokai_assets.settings.model import EvaluationSettings
+from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.tables import MEMBERS
 from yokai_assets.training.base_model import BaseModel, open_base_model
 from yokai_assets.training.trainer import train_lora
 from yokai_assets_tests.evaluation.fakes import ColourEncoder, World
-from yokai_assets_tests.training.tiny import CHARACTER, make_base, make_dataset, make_layout
+from yokai_assets_tests.training.tiny import CHARACTER, make_base, make_dataset, make_layout, tiny_training
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_trained_lora_is_drawn_and_judged(base: BaseModel, settings: Settings,
     """
     layout = make_layout(tmp_path / "data")
     dataset = make_dataset(layout)
-    train_lora(dataset, CHARACTER, layout, settings.training, "cpu", 0, header={}, base=base)
+    train_lora(*tiny_training(layout, dataset), settings.training, "cpu", 0, header={}, base=base)
     world = World(tmp_path / "other")
     arguments = (
         CHARACTER,

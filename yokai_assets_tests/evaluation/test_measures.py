@@ -12,7 +12,7 @@ from yokai_assets.evaluation.drawing import draw_grid, picture_defect
 from yokai_assets.evaluation.grid import EvaluationError, prompt_grid, without_trigger
 from yokai_assets.settings.model import EvaluationSettings
 from yokai_assets.storage.layout import Layout
-from yokai_assets.training.record import training_record_path
+from yokai_assets.training.files import TrainingFiles
 from yokai_assets_tests.evaluation.fakes import write_record
 
 
@@ -159,7 +159,7 @@ def test_only_checkpoints_of_the_finished_training_count(tmp_path: Path):
     assert find_checkpoints("cluster_007", layout) == []
     write_record(layout, "cluster_007", [200, 400, 600])
     assert [checkpoint.step for checkpoint in find_checkpoints("cluster_007", layout)] == [200, 400]
-    training_record_path(layout, "cluster_007").write_text("{")
+    TrainingFiles.of_character(layout, "cluster_007").record.write_text("{")
     with pytest.raises(EvaluationError, match=r"cluster_007-training\.json.*lora_model again"):
         find_checkpoints("cluster_007", layout)
 

@@ -17,7 +17,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from yokai_assets.training import trainer
-from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_layout, make_settings
+from yokai_assets_tests.training.tiny import make_dataset, make_layout, make_settings, tiny_training
 
 _IMPORTED = (diffusers.optimization, diffusers.training_utils, peft, StableDiffusionPipeline)
 
@@ -77,6 +77,20 @@ def kill_tidying_up() -> None:
     trainer._remove_folder = lambda *args: die()
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "everything": {
+        "optimizer": "prodigy",
+        "train_text_encoder": True,
+        "gradient_accumulation_steps": 2,
+        "shuffle_tags": True,
+        "noise_offset": 0.1,
+        "caption_dropout": 0.3,
+        "prior_preservation": 0.3,
+        "save_diffusers_format": True,
+    },
+}
+
 MOMENTS: dict[str, Callable[[], None]] = {
     "in step 2": lambda: kill_in_step(2),
     "writing the first state": kill_writing_state,
@@ -91,13 +105,15 @@ MOMENTS: dict[str, Callable[[], None]] = {
 }
 
 
-def run(base: str, root: str, moment: str, answer: str) -> None:
+def run(base: str, root: str, variant: str, moment: str, answer: str) -> None:
     """Train; if it comes to an end, write what it ended with to `answer`."""
     torch.set_num_threads(1)
     MOMENTS[moment]()
     layout = make_layout(Path(root))
     dataset = make_dataset(layout)
-    result = trainer.train_lora(dataset, CHARACTER, layout, make_settings(Path(base)), "cpu", 7, header={})
+    result = trainer.train_lora(
+        *tiny_training(layout, dataset), make_settings(Path(base), **VARIANTS[variant]), "cpu", 7, header={}
+    )
     Path(answer).write_text(
         json.dumps(
             {

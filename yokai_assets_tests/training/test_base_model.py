@@ -17,7 +17,12 @@ from yokai_assets.training.fingerprints import file_fingerprint
 from yokai_assets.training.prediction import VelocityPrediction, predicting_velocity
 from yokai_assets.training.trainer import train_lora
 from yokai_assets_tests.training.single_file import write_single_file
-from yokai_assets_tests.training.tiny import CHARACTER, make_base, make_dataset, make_layout, make_settings
+from yokai_assets_tests.training.tiny import (
+    make_base,
+    make_layout,
+    make_settings,
+    tiny_training,
+)
 
 
 def test_a_folder_opens_with_its_family_and_schedule(base: BaseModel, sdxl_base: BaseModel) -> None:
@@ -41,10 +46,10 @@ def test_zero_terminal_snr_of_the_base_is_trained_with(tmp_path: Path) -> None:
 def test_a_changed_unet_leaves_the_base_alone(base: BaseModel) -> None:
     """One open base serves many characters; training one must not leak into the next."""
     before = base.pipeline.unet.conv_in.weight.clone()
-    unet = base.fresh_unet()
+    unet = base.fresh("unet")
     with torch.no_grad():
         unet.conv_in.weight.zero_()
-    assert torch.equal(base.fresh_unet().conv_in.weight, before)
+    assert torch.equal(base.fresh("unet").conv_in.weight, before)
     assert base.build_pipeline().unet is not base.build_pipeline().unet
 
 
@@ -240,13 +245,11 @@ def test_a_lora_says_what_its_base_predicts(base: BaseModel, base_folder: Path, 
     opened = open_base_model(str(single_file(base, base_folder, tmp_path, marks=("v_pred", "ztsnr"))), "cpu")
     layout = make_layout(tmp_path / "data")
     settings = make_settings(layout.root, max_train_steps=2)
-    result = train_lora(make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={}, base=opened)
+    result = train_lora(*tiny_training(layout), settings, "cpu", 0, header={}, base=opened)
     header = read_header(result.checkpoints[-1].path)
     assert header["modelspec.prediction_type"] == "v"
     assert (header["ss_v2"], header["ss_zero_terminal_snr"]) == ("False", "True")
     same_weights = replace(opened, pipeline=base.pipeline)
-    towards_noise = train_lora(
-        make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={}, base=same_weights
-    )
+    towards_noise = train_lora(*tiny_training(layout), settings, "cpu", 0, header={}, base=same_weights)
     assert not towards_noise.was_finished
     assert not np.allclose(towards_noise.losses, result.losses)

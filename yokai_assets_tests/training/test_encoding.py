@@ -22,12 +22,12 @@ from yokai_assets.training.encoding import (
     loss_weights,
 )
 from yokai_assets.training.images import items_of
-from yokai_assets_tests.training.tiny import make_dataset, make_settings
+from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_settings
 
 
 def encode(dataset: pl.DataFrame, base: BaseModel, layout: Layout, **changes: object) -> EncodedDataset:
     caches = TensorCache(layout.cache / "latents"), TensorCache(layout.cache / "text")
-    return encode_dataset(items_of(dataset, layout), base, *caches, make_settings(layout.root, **changes))
+    return encode_dataset(items_of(dataset, CHARACTER, layout), base, *caches, make_settings(layout.root, **changes))
 
 
 def test_a_second_pass_encodes_nothing_and_gives_the_same(base: BaseModel, layout: Layout) -> None:
@@ -152,11 +152,14 @@ def test_sdxl_examples_carry_their_sizes(sdxl_base: BaseModel, layout: Layout) -
     result = encode(make_dataset(layout), sdxl_base, layout)
     narrow = result.train[0]
     assert narrow.time_ids == (32, 16, 0, 0, 32, 16)
-    batch = training_batch(result, [0, 0], generator_of(0, "step", 1), 1000, 0.0)
-    assert batch.tokens.shape == (2, 16, 32)
-    assert batch.pooled is not None
-    assert batch.pooled.shape == (2, 12)
-    assert batch.time_ids is not None
+    batch = training_batch(
+        result, [0, 0], generator_of(0, "step", 1), 1000, make_settings(layout.root, caption_dropout=0.0)
+    )
+    assert batch.captions == (narrow.captions[0],) * 2
+    text = result.texts[narrow.captions[0]]
+    assert text.tokens.shape == (16, 32)
+    assert text.pooled is not None
+    assert text.pooled.shape == (12,)
     assert batch.time_ids.tolist() == [[32, 16, 0, 0, 32, 16]] * 2
 
 
@@ -165,7 +168,8 @@ def test_a_step_draws_the_same_batch_every_time(base: BaseModel, layout: Layout)
     result = encode(make_dataset(layout), base, layout)
 
     def draw(seed: int, step: int) -> torch.Tensor:
-        batch = training_batch(result, [1, 2], generator_of(seed, "step", step), 1000, 0.5)
+        settings = make_settings(layout.root, caption_dropout=0.5)
+        batch = training_batch(result, [1, 2], generator_of(seed, "step", step), 1000, settings)
         return torch.cat([batch.latents.flatten(), batch.noise.flatten(), batch.timesteps.float()])
 
     assert torch.equal(draw(0, 1), draw(0, 1))
@@ -188,9 +192,9 @@ def test_mirrored_latents_come_with_mirrored_weights(base: BaseModel, layout: La
     result.train[1] = replace(
         example, latent=Latent(example.latent.mean, still), mirrored=Latent(example.mirrored.mean, still)
     )
-    seen = set()
+    seen, settings = set(), make_settings(layout.root, prior_preservation=0.0)
     for step in range(40):
-        batch = training_batch(result, [1], generator_of(0, "step", step), 1000, 0.0)
+        batch = training_batch(result, [1], generator_of(0, "step", step), 1000, settings)
         is_mirrored = torch.equal(batch.latents[0], example.mirrored.mean.float())
         assert is_mirrored or torch.equal(batch.latents[0], example.latent.mean.float())
         expected = example.weights.flip(-1) if is_mirrored else example.weights
@@ -199,20 +203,74 @@ def test_mirrored_latents_come_with_mirrored_weights(base: BaseModel, layout: La
     assert seen == {True, False}
 
 
+def drawn_captions(dataset: EncodedDataset, layout: Layout, **changes: object) -> list[str]:
+    """Return what 60 steps say of training image 1."""
+    settings = make_settings(layout.root, **{"caption_dropout": 0.0, "prior_preservation": 0.0} | changes)
+    steps = (training_batch(dataset, [1], generator_of(0, "step", step), 1000, settings) for step in range(60))
+    return [batch.captions[0] for batch in steps]
+
+
 def test_caption_dropout_uses_the_empty_caption(base: BaseModel, layout: Layout) -> None:
     """Guidance needs an unconditional model that knows the character's style too."""
     result = encode(make_dataset(layout), base, layout)
-    empty, full = result.texts[""].tokens.float(), result.texts[result.train[1].caption].tokens.float()
-    all_dropped = training_batch(result, [1, 2], generator_of(0, "step", 1), 1000, 1.0)
-    none_dropped = training_batch(result, [1, 2], generator_of(0, "step", 1), 1000, 0.0)
-    assert torch.equal(all_dropped.tokens[0], empty)
-    assert torch.equal(none_dropped.tokens[0], full)
-    assert not torch.equal(empty, full)
+    caption = result.train[1].captions[0]
+    assert set(drawn_captions(result, layout)) == {caption}
+    assert set(drawn_captions(result, layout, caption_dropout=1.0)) == {""}
+    assert 20 < drawn_captions(result, layout, caption_dropout=0.5).count("") < 40
+
+
+def test_shuffled_tags_keep_the_trigger_and_are_cached(base: BaseModel, layout: Layout) -> None:
+    """Every order that a step may draw has its embedding; held-out images are measured under one caption."""
+    dataset = make_dataset(layout).with_columns(caption=pl.lit("zq, red, round, small, happy"))
+    result = encode(dataset, base, layout, shuffle_tags=True)
+    drawn = set(drawn_captions(result, layout, shuffle_tags=True))
+    assert drawn == set(result.train[1].captions)
+    assert len(drawn) == 6
+    assert drawn <= result.texts.keys()
+    assert all(caption.startswith("zq, ") for caption in drawn)
+    assert {frozenset(caption.split(", ")) for caption in drawn} == {frozenset(dataset["caption"][0].split(", "))}
+    assert result.held_out[0].captions == (dataset["caption"][0],)
+    assert encode(dataset, base, layout, shuffle_tags=True).encoded_count == 0
+
+
+def test_noise_offset_shifts_whole_channels(base: BaseModel, layout: Layout) -> None:
+    """Without it a model cannot change a picture's mean, and night scenes come out grey."""
+    result = encode(make_dataset(layout), base, layout)
+
+    def noise(offset: float) -> torch.Tensor:
+        settings = make_settings(layout.root, noise_offset=offset)
+        return training_batch(result, [1, 2], generator_of(0, "step", 1), 1000, settings).noise
+
+    shift = noise(0.5) - noise(0.0)
+    assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-6)
+    assert len(shift[:, :, 0, 0].unique()) == shift.shape[0] * shift.shape[1]
+
+
+def test_a_caption_that_is_too_long_is_told(base: BaseModel, layout: Layout) -> None:
+    """Everything behind the text encoder's window is lost without a word elsewhere."""
+    dataset = make_dataset(layout)
+    assert encode(dataset, base, layout).problems == []
+    long = encode(dataset.with_columns(caption=pl.lit("red, " * 30 + "wearing a hat")), base, layout)
+    assert len(long.problems) == 1
+    assert "not learnt: `red, red, " in long.problems[0][1]
+    assert "those of 5 more images" in long.problems[0][1]
+
+
+def test_a_repeated_image_is_another_dataset(base: BaseModel, layout: Layout) -> None:
+    """Repeats change what is trained; a state without them must not be continued."""
+    items = items_of(make_dataset(layout), CHARACTER, layout)
+    caches = TensorCache(layout.cache / "latents"), TensorCache(layout.cache / "text")
+    settings = make_settings(layout.root)
+    plain = encode_dataset(items, base, *caches, settings)
+    repeated = encode_dataset([replace(items[0], repeats=3), *items[1:]], base, *caches, settings)
+    assert repeated.encoded_count == 0
+    assert repeated.fingerprint != plain.fingerprint
+    assert [example.repeats for example in repeated.train] == [3, 1, 1, 1]
 
 
 def test_validation_is_the_same_at_every_save(base: BaseModel, layout: Layout) -> None:
     """A curve of different noise would show noise."""
     result = encode(make_dataset(layout), base, layout)
-    one, other = (validation_batch(result, result.held_out[0], 0, 1000) for _ in range(2))
+    one, other = (validation_batch(result.held_out[0], 0, 1000) for _ in range(2))
     assert torch.equal(one.noise, other.noise)
     assert one.timesteps.tolist() == [99, 299, 499, 699, 899]

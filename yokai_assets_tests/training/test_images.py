@@ -19,7 +19,7 @@ def test_any_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     """Folders made by other people hold palettes, greys and CMYK."""
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.new("RGB", (8, 6), (255, 255, 255)).convert(mode).save(path)
-    image, mask = read_item(item(path))
+    image, mask, _ = read_item(item(path))
     assert (image.mode, image.size) == ("RGB", (8, 6))
     assert np.asarray(image).min() > 250
     assert (mask is not None) == (mode in ("LA", "RGBA"))
@@ -29,7 +29,7 @@ def test_sixteen_bit_grey_keeps_its_contrast(tmp_path: Path) -> None:
     """A plain conversion would clip everything above 255 to white."""
     path = tmp_path / "a.png"
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(path)
-    image, _ = read_item(item(path))
+    image = read_item(item(path)).image
     assert np.asarray(image)[0, :, 0].tolist() == pytest.approx([0, 127, 255], abs=1)
 
 
@@ -39,7 +39,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (10, 4)).save(path, exif=exif)
-    assert read_item(item(path))[0].size == (4, 10)
+    assert read_item(item(path)).image.size == (4, 10)
 
 
 def test_alpha_is_the_mask_on_a_grey_ground(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_alpha_is_the_mask_on_a_grey_ground(tmp_path: Path) -> None:
     pixels[:, :2] = (255, 0, 0, 255)
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
-    image, mask = read_item(item(path))
+    image, mask, _ = read_item(item(path))
     assert mask is not None
     assert np.asarray(mask)[0].tolist() == [255, 255, 0, 0]
     assert np.asarray(image)[0, 3].tolist() == [128, 128, 128]

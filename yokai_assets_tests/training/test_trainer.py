@@ -11,20 +11,22 @@ import torch
 
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training import trainer
+from yokai_assets.training.adapters import TargetModulesError
 from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.cache import TensorCache
 from yokai_assets.training.encoding import encode_dataset
 from yokai_assets.training.export import read_header
+from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.images import items_of
-from yokai_assets.training.loop import TargetModulesError, TrainingDivergedError, TrainingLoop
-from yokai_assets.training.record import TrainingResult, finished_checkpoints, training_record_path
+from yokai_assets.training.loop import TrainingDivergedError, TrainingLoop
+from yokai_assets.training.record import TrainingResult, finished_checkpoints
 from yokai_assets.training.trainer import train_lora
-from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_settings
+from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_settings, read_curves, tiny_training
 
 
 def train(base: BaseModel, layout: Layout, seed: int = 0, **changes: Any) -> TrainingResult:
     settings = make_settings(layout.root, **changes)
-    return train_lora(make_dataset(layout), CHARACTER, layout, settings, "cpu", seed, header={"h": "1"}, base=base)
+    return train_lora(*tiny_training(layout), settings, "cpu", seed, header={"h": "1"}, base=base)
 
 
 class StoppedError(Exception):
@@ -46,7 +48,7 @@ def test_a_training_makes_verified_checkpoints_and_a_record(base: BaseModel, lay
     notes = []
     settings = make_settings(layout.root, max_train_steps=5)
     result = train_lora(
-        make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={"h": "1"}, base=base,
+        *tiny_training(layout), settings, "cpu", 0, header={"h": "1"}, base=base,
         progress=lambda done, total, note="": notes.append((done, total, note)),
     )  # fmt: skip
     names = [f"{CHARACTER}-step000003.safetensors", f"{CHARACTER}-step000005.safetensors"]
@@ -59,7 +61,7 @@ def test_a_training_makes_verified_checkpoints_and_a_record(base: BaseModel, lay
     assert result.peak_memory_bytes > 0
     header = read_header(result.checkpoints[-1].path)
     assert (header["h"], header["ss_steps"], header["ss_network_alpha"]) == ("1", "5", "3.0")
-    record = json.loads(training_record_path(layout, CHARACTER).read_text())
+    record = json.loads(TrainingFiles.of_character(layout, CHARACTER).record.read_text())
     assert len(record["losses"]) == 5
     assert record["dataset_fingerprint"] == result.dataset_fingerprint
     assert not layout.training_state(CHARACTER).exists()
@@ -81,7 +83,7 @@ def drift_without_trigger(base: BaseModel, layout: Layout, prior_preservation: f
         layout.root, learning_rate=3e-2, caption_dropout=0.0, prior_preservation=prior_preservation
     )
     caches = TensorCache(layout.cache / "latents"), TensorCache(layout.cache / "text")
-    items = items_of(make_dataset(layout), layout)
+    items = items_of(make_dataset(layout), CHARACTER, layout)
     texts = ("red", "red round", "anyone")
     dataset = encode_dataset(items, base, *caches, settings, prior_captions=texts)
     loop = TrainingLoop(base, dataset, settings, seed=0)
@@ -91,8 +93,8 @@ def drift_without_trigger(base: BaseModel, layout: Layout, prior_preservation: f
     text = base.encode_text("red round").tokens.float()[None].expand(8, -1, -1)
     timesteps = torch.arange(100, 900, 100)
     with torch.no_grad():
-        trained = loop.unet(noisy, timesteps, encoder_hidden_states=text).sample
-        untrained = base.fresh_unet()(noisy, timesteps, encoder_hidden_states=text).sample
+        trained = loop.model.unet(noisy, timesteps, encoder_hidden_states=text).sample
+        untrained = base.fresh("unet")(noisy, timesteps, encoder_hidden_states=text).sample
     loop.flush()
     return float((trained - untrained).square().mean()), loop.losses
 
@@ -154,7 +156,7 @@ def test_a_finished_training_without_its_files_is_done_again(base: BaseModel, la
     elif damage == "swapped":
         path.write_bytes(first.checkpoints[1].path.read_bytes())
     else:
-        training_record_path(layout, CHARACTER).write_text('{"checkpoints": []}')
+        TrainingFiles.of_character(layout, CHARACTER).record.write_text('{"checkpoints": []}')
     again = train(base, layout)
     assert not again.was_finished
     assert path.read_bytes() == before
@@ -166,7 +168,7 @@ def test_a_dataset_that_a_kill_left_aside_is_found(base: BaseModel, layout: Layo
     folder = layout.training_data(CHARACTER)
     folder.rename(folder.parent / f".{folder.name}.retired")
     settings = make_settings(layout.root, max_train_steps=1)
-    result = train_lora(dataset, CHARACTER, layout, settings, "cpu", 0, header={}, base=base)
+    result = train_lora(*tiny_training(layout, dataset), settings, "cpu", 0, header={}, base=base)
     assert (result.train_count, result.problems) == (4, [])
     assert folder.exists()
 
@@ -177,7 +179,7 @@ def test_what_is_not_done_as_asked_is_told(base: BaseModel, layout: Layout) -> N
     noted = replace(base, notes=("fp16 is used instead",))
     wanted = [("training.mixed_precision", "fp16 is used instead")]
     for was_finished in (False, True):
-        result = train_lora(make_dataset(layout), CHARACTER, layout, settings, "cpu", 0, header={}, base=noted)
+        result = train_lora(*tiny_training(layout), settings, "cpu", 0, header={}, base=noted)
         assert (result.was_finished, result.problems) == (was_finished, wanted)
 
 
@@ -195,27 +197,34 @@ def test_a_fresh_start_takes_back_the_old_record_first(
         patch.setattr(trainer._Run, "_remove_files", stop)
         with pytest.raises(StoppedError):
             train(base, layout, learning_rate=2e-2)
-    assert finished_checkpoints(layout, CHARACTER) == []
+    assert finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER)) == []
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
         stop_after_first_save(patch)
         train(base, layout, learning_rate=2e-2)
-    assert finished_checkpoints(layout, CHARACTER) == []
+    assert finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER)) == []
     finished = train(base, layout, learning_rate=2e-2)
-    assert [c.step for c in finished_checkpoints(layout, CHARACTER)] == [c.step for c in finished.checkpoints] == [3, 6]
+    assert (
+        [c.step for c in finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER))]
+        == [c.step for c in finished.checkpoints]
+        == [3, 6]
+    )
 
 
 def test_an_interrupted_training_is_continued(
     base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And its loss file shows every step once."""
+    """And its curves show every step once."""
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
         stop_after_first_save(patch)
         train(base, layout)
     result = train(base, layout, keep_training_state=True)
     assert result.resumed_from_step == 3
-    lines = (layout.training_state(CHARACTER) / "losses.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert [json.loads(line)["loss"] for line in lines] == pytest.approx(result.losses.tolist())
+    curves = read_curves(TrainingFiles.of_character(layout, CHARACTER))
+    assert [step for step, _ in curves["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert [loss for _, loss in curves["train/loss"]] == pytest.approx(result.losses.tolist())
+    assert [norm for _, norm in curves["train/grad_norm"]] == pytest.approx(result.grad_norms.tolist())
+    assert [rate for _, rate in curves["train/learning_rate"]] == pytest.approx(result.learning_rates.tolist())
+    assert [(step, pytest.approx(loss)) for step, loss in curves["validation/loss"]] == result.validation_losses
 
 
 @pytest.mark.parametrize(
@@ -249,7 +258,7 @@ def test_a_state_of_other_images_is_refused_in_words(
         train(base, layout)
     dataset = make_dataset(layout, seed=5)
     with caplog.at_level(logging.WARNING):
-        result = train_lora(dataset, CHARACTER, layout, settings, "cpu", 0, header={}, base=base)
+        result = train_lora(*tiny_training(layout, dataset), settings, "cpu", 0, header={}, base=base)
     assert result.resumed_from_step == 0
     assert "training images, masks or captions changed" in caplog.text
 
@@ -284,7 +293,7 @@ def test_a_diverging_training_says_so(base: BaseModel, layout: Layout, monkeypat
     original = TrainingLoop._error
 
     def not_a_number(self: TrainingLoop, batch: Any) -> torch.Tensor:
-        return original(self, batch) * (torch.nan if self.step == 3 and self.unet.training else 1.0)
+        return original(self, batch) * (torch.nan if self.step == 3 and self.model.unet.training else 1.0)
 
     monkeypatch.setattr(TrainingLoop, "_error", not_a_number)
     with pytest.raises(TrainingDivergedError, match=r"step 4.*learning_rate"):

@@ -8,9 +8,11 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
-from yokai_assets.settings.model import TrainingSettings
+from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables.catalogue import DATASET
+from yokai_assets.training.files import TrainingFiles
+from yokai_assets.training.images import TrainingItem, items_of
 
 CHARACTER = "cluster_000"
 
@@ -176,3 +178,28 @@ def make_settings(base: Path | UPath, **changes: Any) -> TrainingSettings:
         "caption_dropout": 0.3,
     }
     return TrainingSettings(**defaults | changes)
+
+
+def tiny_training(layout: Layout, dataset: pl.DataFrame | None = None) -> tuple[list[TrainingItem], TrainingFiles]:
+    """Return the first arguments of `train_lora`, for a small dataset if none is given."""
+    rows = make_dataset(layout) if dataset is None else dataset
+    return items_of(rows, CHARACTER, layout), TrainingFiles.of_character(layout, CHARACTER)
+
+
+def read_curves(files: TrainingFiles) -> dict[str, list[tuple[int, float]]]:
+    """Return tag -> (step, value) of the TensorBoard event files of a training, as a viewer reads them."""
+    import struct
+
+    from tensorboardX.proto.event_pb2 import Event
+
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(files.tensorboard.glob("events.out.tfevents.*")):
+        content, place = file.read_bytes(), 0
+        while place < len(content):
+            # TFRecord: length u64, its CRC u32, the event, its CRC u32.
+            (length,) = struct.unpack_from("<Q", content, place)
+            event = Event.FromString(content[place + 12 : place + 12 + length])
+            place += 12 + length + 4
+            for value in event.summary.value:
+                curves.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return curves

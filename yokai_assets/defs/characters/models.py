@@ -3,24 +3,26 @@
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 from PIL.Image import Image
-from pydantic import Field
 
 from yokai_assets.analysis import load_vocabulary
 from yokai_assets.captioning import stranger_captions
 from yokai_assets.defs.characters.inputs import load_registry, yardstick_vectors
+from yokai_assets.defs.characters.options import TrainingOptions
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
-from yokai_assets.defs.results import made, picture, records, timed
+from yokai_assets.defs.results import made, picture, records, table_version, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.evaluation import evaluate_character, load_evaluation
 from yokai_assets.previews import line_chart
 from yokai_assets.publishing import publish_lora
 from yokai_assets.segmentation.matte import open_matte
-from yokai_assets.settings import Settings
 from yokai_assets.training.export import read_header
+from yokai_assets.training.files import TrainingFiles
+from yokai_assets.training.images import items_of
 from yokai_assets.training.record import TrainingResult
 from yokai_assets.training.trainer import train_lora
 
@@ -28,26 +30,10 @@ _STRANGERS = 200
 """Descriptions of others that a LoRA must leave as they are."""
 
 
-class TrainingOptions(dg.Config):
-    """Training options of one run, under the names of the original guide; unset ones come from the settings."""
-
-    max_train_steps: int | None = Field(None, ge=1, le=1_000_000, description="Optimizer steps.")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate.")
-    network_dim: int | None = Field(None, ge=1, le=512, description="LoRA rank.")
-    network_alpha: float | None = Field(None, gt=0, le=1024, description="LoRA alpha.")
-    train_batch_size: int | None = Field(None, ge=1, le=512, description="Images per step.")
-    save_every_n_steps: int | None = Field(None, ge=1, le=1_000_000, description="Steps between saved checkpoints.")
-
-    def applied_to(self, settings: Settings) -> Settings:
-        """Return the settings with the options that are set."""
-        chosen = {name: value for name, value in self.model_dump().items() if value is not None}
-        return settings.model_copy(update={"training": settings.training.model_copy(update=chosen)})
-
-
 @dg.asset(partitions_def=CHARACTERS, pool=GPU_POOL)
 def lora_model(
     context: dg.AssetExecutionContext,
-    config: TrainingOptions,
+    config: TrainingOptions,  # pyright: ignore[reportInvalidTypeForm]
     settings: SettingsResource,
     progress: ProgressResource,
     training_dataset: pl.DataFrame,
@@ -57,30 +43,21 @@ def lora_model(
     Stopped anywhere, it goes on from its last whole checkpoint, bit for bit on a CPU.
     """
     chosen, layout, character = config.applied_to(settings.load()), settings.layout, context.partition_key
-    header = {"yokai_series": chosen.series, "yokai_character": character, "yokai_run": context.run.run_id}
     strangers = stranger_captions(load_vocabulary(chosen.analysis.vocabulary), _STRANGERS, chosen.seed)
+    header = {
+        "yokai_series": chosen.series,
+        "yokai_character": character,
+        "yokai_dataset_version": table_version(training_dataset),
+    }
     result = train_lora(
-        training_dataset, character, layout, chosen.training, settings.device(), chosen.seed,
+        items_of(training_dataset, character, layout), TrainingFiles.of_character(layout, character),
+        chosen.training, settings.device(), chosen.seed,
         header=header, prior_captions=strangers, progress=progress.of(context),
     )  # fmt: skip
-    metadata = {
-        "step_count": len(result.losses),
-        "loss_final": round(float(result.losses[-20:].mean()), 6),
-        "validation_loss_final": result.validation_losses[-1][1] if result.validation_losses else None,
-        "train_image_count": result.train_count,
-        "seconds": round(result.seconds, 2),
-        "images_per_second": round(result.images_per_second, 2),
-        "peak_memory_bytes": result.peak_memory_bytes,
-        "resumed_from_step": result.resumed_from_step,
-        "problems": dg.MetadataValue.json(result.problems),
-        "base_fingerprint": result.base_fingerprint,
-        "dataset_fingerprint": result.dataset_fingerprint,
-        "config_fingerprint": result.config_fingerprint,
-        "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
-        "loss_curve": picture(_loss_curve(result), "loss"),
-    }
+    for setting, note in result.problems:
+        context.log.warning(f"{setting}: {note}")
     version = read_header(result.checkpoints[-1].path)["sshs_model_hash"][:32]
-    return made("lora_model", settings.load(), version=version, metadata=metadata)
+    return made("lora_model", settings.load(), version=version, metadata=_training_metadata(result))
 
 
 @dg.asset(partitions_def=CHARACTERS, pool=GPU_POOL, deps=[lora_model])
@@ -148,6 +125,39 @@ def _lineage(context: dg.AssetExecutionContext) -> dict[str, str]:
         record = found[0].asset_materialization if found else None
         versions[asset] = (record.tags or {}).get("dagster/data_version", "") if record else ""
     return versions
+
+
+def _training_metadata(result: TrainingResult) -> dict[str, Any]:
+    return {
+        "step_count": len(result.losses),
+        "loss_final": round(float(result.losses[-20:].mean()), 6),
+        "validation_loss_final": result.validation_losses[-1][1] if result.validation_losses else None,
+        "validation_losses": dg.MetadataValue.json(result.validation_losses),
+        "loss_curve": picture(_loss_curve(result), "loss"),
+        "grad_norm_curve": picture(_grad_norm_curve(result), "gradient norm"),
+        "train_image_count": result.train_count,
+        "held_out_image_count": result.held_out_count,
+        "seconds": round(result.seconds, 2),
+        "steps_per_second": round(result.steps_per_second, 3),
+        "images_per_second": round(result.images_per_second, 2),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "device": result.environment.device,
+        "torch_version": result.environment.torch_version,
+        "resumed_from_step": result.resumed_from_step,
+        "was_finished": result.was_finished,
+        "problems": dg.MetadataValue.json(result.problems),
+        "base_fingerprint": result.base_fingerprint,
+        "dataset_fingerprint": result.dataset_fingerprint,
+        "config_fingerprint": result.config_fingerprint,
+        "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
+    }
+
+
+def _grad_norm_curve(result: TrainingResult) -> Image:
+    finite = np.isfinite(result.grad_norms)
+    steps = np.arange(1, len(result.grad_norms) + 1)[finite]
+    series: dict[str, tuple[Any, Any]] = {"before clipping": (steps, result.grad_norms[finite])}
+    return line_chart(series, title="gradient norm", x_label="step", y_label="L2")
 
 
 def _loss_curve(result: TrainingResult) -> Image:
