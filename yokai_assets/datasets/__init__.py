@@ -1,8 +1,9 @@
 """Training sets: which of a character's images are trained on, how they are rendered, and how they lie on disk.
 
 Here belong the choice (`selection`, `split`, `looks`, `choice`), what is behind the character (`grounds`), pixels
-(`render`, `writing`), files (`kohya`), what people change by hand (`edits`), their sequence (`build`) and the importer
-of existing cluster folders. Captions are `yokai_assets.captioning`, training is `yokai_assets.training`.
+(`render`, `writing`), files (`kohya`), what people change by hand (`edits`), their sequence (`build`), the importer
+of existing cluster folders, and the reader of folders of training images, ours or not (`folder`). Captions are
+`yokai_assets.captioning`, training is `yokai_assets.training`.
 """
 
 from yokai_assets.datasets.build import DatasetResult, build_dataset, changes_between, load_training_image

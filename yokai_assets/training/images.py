@@ -34,7 +34,7 @@ class TrainingItem:
         mask: Grey image of the same size, white where the character is; None counts all pixels alike.
         caption: What the text encoder reads.
         split: `train` images are trained on, `held_out` ones measure the validation loss.
-        repeats: How often the image is shown in a pass over the set.
+        repeats: How often a `train` image is shown while one with 1 is shown once.
     """
 
     item_id: str
@@ -88,7 +88,8 @@ def read_item(item: TrainingItem) -> Pixels:
     mask = alpha if item.mask is None else _open(item.mask)[0].convert("L")
     if mask is not None and mask.size != image.size:
         raise TrainingImageError(
-            f"{item.mask}: mask of {mask.size} px for an image of {image.size} px. Give it the image's size."
+            f"{item.mask}: mask of {mask.size} px for an image of {image.size} px. Make it as large as the image, or "
+            "materialize the dataset again."
         )
     return Pixels(image, mask, file_sha256)
 
