@@ -9,6 +9,7 @@ import click
 from yokai_assets import __version__
 from yokai_assets.cli.character_commands import characters, with_config
 from yokai_assets.cli.dataset_commands import dataset
+from yokai_assets.cli.train_command import train
 
 EXIT_SOME_FAILED = 1
 EXIT_COULD_NOT_START = 2
@@ -103,6 +104,7 @@ def import_clusters(**options: Any) -> None:
 
 main.add_command(characters)
 main.add_command(dataset)
+main.add_command(train)
 
 
 @main.command()

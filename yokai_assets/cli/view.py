@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from yokai_assets.cli.bars import progress_bars
 from yokai_assets.defs.operations.launching import Observer, Work
 from yokai_assets.gallery.failures import FailureRecord
 
@@ -36,17 +36,7 @@ class RoadView(Observer):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bars(console)
         self._stage_task = self._progress.add_task("", total=1, note="", visible=False)
         self._step_task = self._progress.add_task("", total=1, note="", visible=False)
         self._runs_left = 0

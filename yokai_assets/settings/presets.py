@@ -15,7 +15,7 @@ FEW_IMAGES = 40
 MANY_IMAGES = 200
 _GUIDE, _AUTO = "guide", "auto"
 _PRODIGY_LEARNING_RATE = 1.0
-_SDXL_MIN_RESOLUTION_PX = 768
+_MIN_RESOLUTION_RATIO = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,9 @@ class Choice:
 Preset = Mapping[str, Choice]
 
 _SD15: Preset = {
-    "resolution_px": Choice(512, "SD 1.x was trained at 512 px: larger pictures double their subject"),
     "gradient_checkpointing": Choice(False, "a batch of two 512 px pictures fits into 8 GB without it"),
 }
 _SDXL: Preset = {
-    "resolution_px": Choice(1024, "SDXL was trained at 1024 px and draws badly below 768"),
     "gradient_checkpointing": Choice(True, "a batch of two 1024 px pictures does not fit into 16 GB without it"),
 }
 _FEW: Preset = {
@@ -73,29 +71,33 @@ def preset_name(family: str, image_count: int) -> str:
     return f"{family}-{size}"
 
 
-def resolved(settings: TrainingSettings, family: str, image_count: int) -> TrainingSettings:
+def resolved(settings: TrainingSettings, family: str, native_px: int, image_count: int) -> TrainingSettings:
     """Return the settings with everything filled in that depends on the base model and the training set.
 
     Args:
         settings: As the user gave them; what is set in them stays.
         family: Of the base model, `sd15` or `sdxl`.
+        native_px: Side of the pictures that the base model was trained on; any preset but the guide's takes it.
         image_count: Images to train on.
     """
     name = preset_name(family, image_count) if settings.preset == _AUTO else settings.preset
-    filling = {} if name == _GUIDE else {field: choice.value for field, choice in PRESETS[name].items()}
+    filling: dict[str, Any] = {}
+    if name != _GUIDE:
+        filling = {field: choice.value for field, choice in PRESETS[name].items()} | {"resolution_px": native_px}
     if settings.optimizer == "prodigy":
         filling["learning_rate"] = _PRODIGY_LEARNING_RATE
     missing = {field: value for field, value in filling.items() if field not in settings.model_fields_set}
     return settings.model_copy(update={**missing, "preset": name})
 
 
-def doubts(settings: TrainingSettings, family: str) -> list[tuple[str, str]]:
+def doubts(settings: TrainingSettings, native_px: int) -> list[tuple[str, str]]:
     """Return (setting, advice) where resolved settings are allowed and yet hardly meant."""
     found = []
-    if family == "sdxl" and settings.resolution_px < _SDXL_MIN_RESOLUTION_PX:
+    ratio = settings.resolution_px / native_px
+    if not _MIN_RESOLUTION_RATIO <= ratio <= 1 / _MIN_RESOLUTION_RATIO:
         advice = (
-            f"{settings.resolution_px} px is little for an SDXL base, which was trained at 1024: set it to 1024, so "
-            "that training sets are made at that size, too"
+            f"{settings.resolution_px} px is far from the {native_px} px that this base model was made for, and which "
+            f"it draws best: set it to {native_px}, which training sets are then made for, too"
         )
         found.append(("training.resolution_px", advice))
     if settings.optimizer == "prodigy" and settings.learning_rate < 0.1:

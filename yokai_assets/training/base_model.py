@@ -97,6 +97,12 @@ class BaseModel:
         return int(self.pipeline.vae_scale_factor)
 
     @property
+    def native_px(self) -> int:
+        """Side of the pictures that the base model was made for."""
+        side = self.pipeline.unet.config["sample_size"]
+        return int(side if isinstance(side, int) else max(side)) * self.vae_scale_factor
+
+    @property
     def prediction_type(self) -> str:
         """`epsilon`, `v_prediction` or `sample`, as the scheduler's config says."""
         return str(self.pipeline.scheduler.config.get("prediction_type", "epsilon"))

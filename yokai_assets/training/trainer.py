@@ -89,7 +89,7 @@ def train_lora(
     """
     if base is None:
         base = open_base_model(settings.base_model, device, precision=settings.mixed_precision, cache=files.cache)
-    settings = resolved(settings, base.family, sum(item.split == "train" for item in items))
+    settings = resolved(settings, base.family, base.native_px, sum(item.split == "train" for item in items))
     encoded = encode_dataset(
         items,
         base,
@@ -248,7 +248,7 @@ class _Run:
     def _problems(self) -> list[tuple[str, str]]:
         return [
             *(("training.mixed_precision", note) for note in self._base.notes),
-            *doubts(self._settings, self._base.family),
+            *doubts(self._settings, self._base.native_px),
             *self._notes,
             *self._loop.notes,
             *self._encoded.problems,

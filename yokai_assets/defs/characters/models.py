@@ -3,9 +3,7 @@
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
-from PIL.Image import Image
 
 from yokai_assets.analysis import load_vocabulary
 from yokai_assets.captioning import stranger_captions
@@ -17,7 +15,7 @@ from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import made, picture, records, table_version, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.evaluation import evaluate_character, load_evaluation
-from yokai_assets.previews import line_chart
+from yokai_assets.previews.training import grad_norm_chart, loss_chart
 from yokai_assets.publishing import publish_lora
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.training.export import read_header
@@ -133,8 +131,8 @@ def _training_metadata(result: TrainingResult) -> dict[str, Any]:
         "loss_final": round(float(result.losses[-20:].mean()), 6),
         "validation_loss_final": result.validation_losses[-1][1] if result.validation_losses else None,
         "validation_losses": dg.MetadataValue.json(result.validation_losses),
-        "loss_curve": picture(_loss_curve(result), "loss"),
-        "grad_norm_curve": picture(_grad_norm_curve(result), "gradient norm"),
+        "loss_curve": picture(loss_chart(result), "loss"),
+        "grad_norm_curve": picture(grad_norm_chart(result), "gradient norm"),
         "train_image_count": result.train_count,
         "held_out_image_count": result.held_out_count,
         "seconds": round(result.seconds, 2),
@@ -151,21 +149,6 @@ def _training_metadata(result: TrainingResult) -> dict[str, Any]:
         "config_fingerprint": result.config_fingerprint,
         "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
     }
-
-
-def _grad_norm_curve(result: TrainingResult) -> Image:
-    finite = np.isfinite(result.grad_norms)
-    steps = np.arange(1, len(result.grad_norms) + 1)[finite]
-    series: dict[str, tuple[Any, Any]] = {"before clipping": (steps, result.grad_norms[finite])}
-    return line_chart(series, title="gradient norm", x_label="step", y_label="L2")
-
-
-def _loss_curve(result: TrainingResult) -> Image:
-    series: dict[str, tuple[Any, Any]] = {"train": (range(1, len(result.losses) + 1), result.losses)}
-    if result.validation_losses:
-        steps, losses = zip(*result.validation_losses, strict=True)
-        series["held out"] = (steps, losses)
-    return line_chart(series, title="loss", x_label="step", y_label="weighted MSE")
 
 
 ASSETS = [lora_model, lora_evaluation, published_lora]
