@@ -54,6 +54,7 @@ def train_folder(
     samples: tuple[str, ...],
     no_samples: bool,
     device: str,
+    cpu_threads: int,
     seed: int,
     cache: Path | None,
     restart: bool,
@@ -70,6 +71,7 @@ def train_folder(
         samples: Further prompts to draw.
         no_samples: Draw nothing.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        cpu_threads: Threads for networks on the CPU; 0: all cores.
         seed: Of everything random.
         cache: Folder of latents and text embeddings; unset: in the output folder.
         restart: Begin anew where another training lies.
@@ -81,8 +83,10 @@ def train_folder(
     files = _files_of(folder, output, name, cache)
     try:
         with _alone(files), _warnings_on(console):
-            settings, place = TrainingSettings.model_validate(dict(options)), resolve_device(device)
-            limit_threads(0)
+            settings = TrainingSettings.model_validate(dict(options))
+            # Before anything imports torch.
+            limit_threads(cpu_threads)
+            place = resolve_device(device)
             with StepBar(console, "reading") as bar:
                 found = read_training_folder(
                     folder, trigger=trigger, held_out_share=held_out_share, seed=seed, progress=bar

@@ -72,6 +72,7 @@ def _show_presets(context: click.Context, _parameter: click.Parameter, is_wanted
 @click.option("--sample", "samples", multiple=True, metavar="PROMPT", help="Draw this, too, with and without the LoRA.")
 @click.option("--no-samples", is_flag=True, help="Draw nothing.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--cpu-threads", type=click.IntRange(0), default=0, help="Threads on the CPU; 0: all cores.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of latents and texts.")
 @click.option("--restart", is_flag=True, help="Begin anew where another training lies in OUTPUT.")
@@ -88,7 +89,18 @@ def train(folder: Path, base: str, output: Path, **options: Any) -> None:
     """
     from yokai_assets.cli.train import train_folder
 
-    own = ("name", "trigger", "held_out_share", "samples", "no_samples", "device", "seed", "cache", "restart")
+    own = (
+        "name",
+        "trigger",
+        "held_out_share",
+        "samples",
+        "no_samples",
+        "device",
+        "cpu_threads",
+        "seed",
+        "cache",
+        "restart",
+    )
     given = {name: options.pop(name) for name in own}
     chosen = {name: value for name, value in options.items() if value is not None}
     if "target_modules" in chosen:

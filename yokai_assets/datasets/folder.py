@@ -43,7 +43,8 @@ class TrainingFolder:
 
     Attributes:
         items: In natural order of their paths; `item_id` is an image's path relative to the folder.
-        trigger: The word as given; else the first one of the class tokens, where all training images share it.
+        trigger: The word as given; else the first one of the class tokens, where all training images share it; else
+            the one that all captions begin with.
         problems: (file relative to the folder, reason and remedy) of everything that is not as it should be.
         skipped: Kind -> number of images left out: `unreadable`, `too small`, `empty mask`, `no caption`,
             `unreadable caption`, and `gone`, which metadata names only.
@@ -97,7 +98,7 @@ def read_training_folder(
         items = _with_held_out(items, prints, held_out_share, seed, report)
     return TrainingFolder(
         items=items,
-        trigger=word or _told_trigger(shown, captions, report),
+        trigger=word or _told_trigger(shown, captions, report) or _common_first_tag(items),
         problems=report.problems,
         skipped=dict(report.skipped),
     )
@@ -266,6 +267,13 @@ def _told_trigger(images: Sequence[ImageFile], captions: dict[str, str], report:
         remedy = f"Give it to put it in front of them: --trigger {word}."
         report.problems.append((lacking[0], f"{reason} the character to it. {remedy}"))
     return word
+
+
+def _common_first_tag(items: Sequence[TrainingItem]) -> str | None:
+    """Return the word that all captions have for their first tag: what people write a trigger as."""
+    first = {item.caption.partition(",")[0].strip() for item in items}
+    word = next(iter(first)) if len(first) == 1 and len(items) > 1 else ""
+    return word if word and " " not in word else None
 
 
 def _some(names: Sequence[str]) -> str:
