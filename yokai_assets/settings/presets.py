@@ -15,7 +15,7 @@ FEW_IMAGES = 40
 MANY_IMAGES = 200
 _GUIDE, _AUTO = "guide", "auto"
 _PRODIGY_LEARNING_RATE = 1.0
-_MIN_RESOLUTION_RATIO = 0.75
+_MIN_RESOLUTION_RATIO = 0.6
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def test_flat_folder_with_texts(tmp_path: Path) -> None:
     assert captions(found) == {"img1.png": "zkr, pose 1", "img2.png": "zkr, pose 2", "img10.png": "zkr, pose 10"}
     assert [item.item_id for item in found.items] == ["img1.png", "img2.png", "img10.png"]
     assert {(item.split, item.repeats, item.mask) for item in found.items} == {("train", 1, None)}
-    assert (found.trigger, found.problems, found.skipped) == (None, [], {})
+    assert (found.trigger, found.problems, found.skipped) == ("zkr", [], {})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """One character's training as a whole: what is saved, what is continued, what is refused."""
 
+import hashlib
 import json
 import logging
 from dataclasses import replace
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from yokai_assets import __version__
+from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training import trainer
 from yokai_assets.training.adapters import TargetModulesError
 from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.cache import TensorCache
+from yokai_assets.training.checkpoints import StateRefusedError
 from yokai_assets.training.encoding import encode_dataset
 from yokai_assets.training.export import read_header
 from yokai_assets.training.files import TrainingFiles
@@ -225,6 +229,65 @@ def test_an_interrupted_training_is_continued(
     assert [norm for _, norm in curves["train/grad_norm"]] == pytest.approx(result.grad_norms.tolist())
     assert [rate for _, rate in curves["train/learning_rate"]] == pytest.approx(result.learning_rates.tolist())
     assert [(step, pytest.approx(loss)) for step, loss in curves["validation/loss"]] == result.validation_losses
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_where_another_training_lies_it_can_be_left_alone(
+    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, is_finished: bool
+) -> None:
+    """A person who mistypes an option must not lose a night's training to it."""
+    if is_finished:
+        train(base, layout)
+    else:
+        with monkeypatch.context() as patch, pytest.raises(StoppedError):
+            stop_after_first_save(patch)
+            train(base, layout)
+    folder = layout.lora(CHARACTER)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    other = make_settings(layout.root, network_dim=8)
+    with pytest.raises(StateRefusedError, match="network_dim changed from 4 to 8"):
+        train_lora(*tiny_training(layout), other, "cpu", 0, header={}, base=base, on_other_training="refuse")
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
+    again = make_settings(layout.root)
+    result = train_lora(*tiny_training(layout), again, "cpu", 0, header={"h": "1"}, base=base)
+    assert (result.was_finished, result.resumed_from_step) == ((True, 0) if is_finished else (False, 3))
+
+
+def test_the_header_names_everything_a_lora_was_made_of(base: BaseModel, layout: Layout) -> None:
+    """Months later the file alone must say what it is: base, images, options, code; and UIs list its tags."""
+    result = train(base, layout, max_train_steps=2, gradient_accumulation_steps=2, noise_offset=0.1)
+    header = read_header(result.checkpoints[-1].path)
+    images = json.loads(header["yokai_training_images"])
+    dataset = make_dataset(layout).filter(split="train")
+    assert images == {
+        row["instance_id"]: {
+            "file": layout.absolute(row["image"]).name,
+            "sha256": hashlib.sha256(layout.absolute(row["image"]).read_bytes()).hexdigest(),
+        }
+        for row in dataset.iter_rows(named=True)
+    }
+    config = json.loads(header["yokai_config"])
+    assert (config["network_dim"], config["noise_offset"], config["seed"]) == (4, 0.1, 0)
+    assert header["yokai_base_fingerprint"] == base.fingerprint
+    assert header["yokai_dataset_fingerprint"] == result.dataset_fingerprint
+    assert header["yokai_code_version"].startswith(f"{__version__}, trainer ")
+    assert json.loads(header["ss_tag_frequency"]) == {CHARACTER: {"zqkaro": 4, "red tall": 2, "red round": 2}}
+    buckets = json.loads(header["ss_bucket_info"])["buckets"]
+    assert [(bucket["resolution"], bucket["count"]) for bucket in buckets.values()] == [([16, 32], 2), ([32, 32], 2)]
+    assert (header["ss_total_batch_size"], header["ss_noise_offset"], header["ss_steps"]) == ("4", "0.1", "2")
+    assert not [key for key, value in header.items() if str(layout.root) in value], "no path of the user's machine"
+
+
+def test_a_preset_fills_what_is_unset_and_what_is_far_off_is_told(base: BaseModel, layout: Layout) -> None:
+    """The result says which numbers were used, and the user what hardly was meant."""
+    settings = TrainingSettings(
+        base_model=str(layout.root), preset="auto", max_train_steps=1, bucket_step_px=32, train_batch_size=1
+    )
+    train_lora(*tiny_training(layout), settings, "cpu", 0, header={}, base=base)
+    config = json.loads(TrainingFiles.of_character(layout, CHARACTER).record.read_text())["config"]
+    assert (config["max_train_steps"], config["network_dim"], config["resolution_px"]) == (1, 16, 32)
+    far = train(base, layout, max_train_steps=1, resolution_px=128, bucket_step_px=32)
+    assert [problem for problem in far.problems if problem[0] == "training.resolution_px" and "32" in problem[1]]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def make_base(
             "projection_class_embeddings_input_dim": 12 + 6 * 4,
         }
         tiny_unet: dict[str, Any] = {
-            "sample_size": 8,
+            "sample_size": 4,
             "in_channels": 4,
             "out_channels": 4,
             "layers_per_block": 1,
