@@ -41,7 +41,7 @@ POLICIES: dict[str, AssetPolicy] = {
     "character_profile": AssetPolicy("characters", ("pytorch", "json"), "2"),
     "captions": AssetPolicy("characters", ("pytorch", "parquet"), "2", pool=GPU_POOL),
     "training_dataset": AssetPolicy("characters", ("python", "parquet"), "2"),
-    "lora_model": AssetPolicy("characters", ("pytorch", "huggingface"), "2", pool=GPU_POOL),
+    "lora_model": AssetPolicy("characters", ("pytorch", "huggingface"), "3", pool=GPU_POOL),
     "lora_evaluation": AssetPolicy("characters", ("pytorch", "parquet"), "1", pool=GPU_POOL),
     "published_lora": AssetPolicy("characters", ("huggingface",), "1"),
     "catalog": AssetPolicy("report", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),

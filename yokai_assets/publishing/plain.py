@@ -68,18 +68,23 @@ def sample_sheet(
     total, drawn = 2 * len(cells), []
     for is_adapted in (False, True):
         pipeline = base.build_pipeline(str(lora) if is_adapted else None)
-        done = len(cells) * is_adapted
-
-        def tell(count: int, _total: int, note: str = "", before: int = done) -> None:
-            progress(before + count, total, note)
-
-        drawn.append([to_image(pixels) for _, pixels in draw_grid(pipeline, cells, settings, base.native_px, tell)])
+        shifted = _shifted(progress, len(cells) * is_adapted, total)
+        drawn.append([to_image(pixels) for _, pixels in draw_grid(pipeline, cells, settings, base.native_px, shifted)])
     images, labels = [], []
     for index, prompt in enumerate(prompts):
         rows = slice(index * len(_SEEDS), (index + 1) * len(_SEEDS))
         images += [*drawn[0][rows], *drawn[1][rows]]
         labels += [f"base: {prompt}"] * len(_SEEDS) + [f"LoRA: {prompt}"] * len(_SEEDS)
     return contact_sheet(images, columns=len(_SEEDS), tile_px=_TILE_PX, labels=labels, title=lora.name)
+
+
+def _shifted(progress: Progress, before: int, whole: int) -> Progress:
+    """Return a progress of a part that has `before` of `whole` units in front of it."""
+
+    def tell(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+        progress(before + done, whole, note)
+
+    return tell
 
 
 def _write_sidecar(path: UPath, architecture: str, trigger: str | None, result: TrainingResult) -> None:

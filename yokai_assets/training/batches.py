@@ -49,13 +49,13 @@ class Batch:
 
     def to(self, device: str) -> "Batch":
         """Return the batch on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self.tensors), self.captions)
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self.tensors), captions=self.captions)
 
     def split(self, size: int) -> "Iterator[Batch]":
         """Yield the batch in parts of at most `size` images."""
         for first in range(0, len(self.captions), size):
             rows = slice(first, first + size)
-            yield Batch(*(tensor[rows] for tensor in self.tensors), self.captions[rows])
+            yield Batch(*(tensor[rows] for tensor in self.tensors), captions=self.captions[rows])
 
 
 def generator_of(seed: int, purpose: str, number: int | str) -> "torch.Generator":
