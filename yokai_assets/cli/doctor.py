@@ -41,6 +41,7 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]
     yield "matte", lambda: _matte(settings, device)
     yield "image-text model", lambda: _clip(settings, device)
     yield "base model", lambda: _base(settings, device)
+    yield "optimizer", lambda: _optimizer(settings)
 
 
 def _frames(settings: Settings) -> str:
@@ -84,7 +85,19 @@ def _clip(settings: Settings, device: str) -> str:
 
 
 def _base(settings: Settings, device: str) -> str:
+    from yokai_assets.settings.presets import doubts, resolved
     from yokai_assets.training.base_model import open_base_model
 
     base = open_base_model(settings.training.base_model, device)
-    return f"{settings.training.base_model}, {base.family} ({base.fingerprint[:12]})"
+    image_count = settings.dataset.max_images
+    hints = doubts(resolved(settings.training, base.family, base.native_px, image_count), base.native_px)
+    if hints:
+        raise ValueError("; ".join(f"{setting}: {advice}" for setting, advice in hints))
+    return f"{settings.training.base_model}, {base.family}, {base.native_px} px ({base.fingerprint[:12]})"
+
+
+def _optimizer(settings: Settings) -> str:
+    from yokai_assets.training.optimizers import require_optimizer
+
+    require_optimizer(settings.training)
+    return settings.training.optimizer

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _TEXT_ENCODER_SHARE = 0.5
 
 
+_MODULES = {"adamw8bit": "bitsandbytes.optim", "prodigy": "prodigyopt"}
+
+
 class OptimizerMissingError(RuntimeError):
     """The optimizer that was asked for is not installed; the message says how to get it."""
 
@@ -31,12 +34,12 @@ def build_optimizer(model: AdaptedModel, settings: TrainingSettings) -> "torch.o
 
     groups = [{"params": model.parameters_of(part), "lr": learning_rate_of(part, settings)} for part in model.parts]
     if settings.optimizer == "adamw8bit":
-        made = _imported("bitsandbytes.optim", settings).AdamW8bit(groups, weight_decay=settings.weight_decay)
+        made = require_optimizer(settings).AdamW8bit(groups, weight_decay=settings.weight_decay)
     elif settings.optimizer == "prodigy":
         # Its own advice for diffusion models (README of prodigyopt): bias correction, and a growing start.
         # It prints what it does.
         with contextlib.redirect_stdout(io.StringIO()):
-            made = _imported("prodigyopt", settings).Prodigy(
+            made = require_optimizer(settings).Prodigy(
                 groups,
                 lr=settings.learning_rate,
                 weight_decay=settings.weight_decay,
@@ -62,7 +65,15 @@ def current_rate(optimizer: "torch.optim.Optimizer") -> float:
     return float(group["lr"]) * float(group.get("d", 1.0))
 
 
-def _imported(module: str, settings: TrainingSettings) -> Any:
+def require_optimizer(settings: TrainingSettings) -> Any:
+    """Return the module that an optional optimizer comes from; None for torch's own.
+
+    Raises:
+        OptimizerMissingError: It is not installed.
+    """
+    module = _MODULES.get(settings.optimizer)
+    if module is None:
+        return None
     try:
         return import_module(module)
     except ImportError as error:

@@ -237,6 +237,27 @@ def test_a_gradient_that_is_not_a_number_stops_the_training(
         loop.train_step()
 
 
+def test_a_compiled_unet_trains_the_same_lora(base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graph capture must follow adapters that are switched off for the prior; generated code is torch's own matter."""
+    calls = []
+    compile_module = torch.nn.Module.compile
+
+    def capture(self: torch.nn.Module) -> None:
+        calls.append(type(self).__name__)
+        compile_module(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", capture)
+    dataset = encoded(base, layout)
+    # Every size is traced anew, which takes its time.
+    dataset = replace(dataset, train=dataset.train[1:3], held_out=[])
+    chosen = {"prior_preservation": 0.5, "train_batch_size": 1}
+    plain = trained(TrainingLoop(base, dataset, make_settings(layout.root, **chosen), 0))
+    compiled = trained(TrainingLoop(base, dataset, make_settings(layout.root, torch_compile=True, **chosen), 0))
+    assert calls == ["UNet2DConditionModel"]
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert distance(compiled, plain) < 1e-3
+
+
 def test_channels_last_trains_the_same_lora(base: BaseModel, layout: Layout, tmp_path: Path) -> None:
     """An option of speed must not be one of quality."""
     plain = trained(loop_of(base, layout))
