@@ -4,8 +4,6 @@ Which checkpoint is decided by `evaluation`. Every file is written whole or not 
 the texts about it, and a second call after a kill brings everything in line.
 """
 
-import base64
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +14,9 @@ from typing import Any, Literal
 from PIL import Image
 from upath import UPath
 
-from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
-from yokai_assets.frames.decoding import IMAGE_ERRORS
-from yokai_assets.previews import contact_sheet
+from yokai_assets.evaluation.record import EvaluationRecord
 from yokai_assets.publishing.card import model_card
+from yokai_assets.publishing.pictures import best_picture, data_url, write_pictures
 from yokai_assets.publishing.sidecar import (
     PublicationRecord,
     Rejection,
@@ -28,9 +25,10 @@ from yokai_assets.publishing.sidecar import (
     read_sidecar,
     sd_version,
 )
-from yokai_assets.storage.files import whole_file, write_bytes, write_json, write_text
+from yokai_assets.storage.files import whole_file, write_json, write_text
 from yokai_assets.storage.folders import local_copy
 from yokai_assets.storage.layout import Layout
+from yokai_assets.training.export import diffusers_path
 from yokai_assets.training.safetensors_header import (
     LoraFileError,
     copy_with_metadata,
@@ -41,7 +39,7 @@ from yokai_assets.training.safetensors_header import (
 
 SUGGESTED_WEIGHT = 1.0
 _SCORE_TOLERANCE = 1e-6
-_THUMBNAIL_PX = 256
+_OF_THE_LAYOUT = ("format", "lora_adapter_metadata", "modelspec.hash_sha256", "sshs_model_hash")
 
 PublicationState = Literal["published", "replaced", "unchanged", "kept_better"]
 
@@ -125,10 +123,11 @@ def publish_lora(
             return _kept(files, previous_values, previous_record, rejected)
         previous = _keep_version(files.lora, old_hash) if files.lora.exists() and old_hash != new_hash else None
         everything = _lineage(evaluation, lineage or {})
-        thumbnail = _best_picture(evaluation, layout)
+        thumbnail = best_picture(evaluation, layout)
         metadata = _completed(source, evaluation, everything, thumbnail, moment)
         with whole_file(files.lora) as temporary:
             copy_with_metadata(source, temporary, metadata)
+    _publish_diffusers_layout(diffusers_path(checkpoint), diffusers_path(files.lora), metadata)
     record = PublicationRecord(
         tensors_sha256=new_hash,
         step=evaluation.chosen_step,
@@ -142,7 +141,7 @@ def publish_lora(
     )
     ours = _sidecar_values(evaluation, metadata)
     write_json(files.sidecar, merge_sidecar(previous_values, previous_record, ours, record))
-    _write_pictures(files, thumbnail, evaluation, layout)
+    write_pictures(thumbnail, evaluation, layout, files.preview, files.samples)
     size_bytes = files.lora.stat().st_size
     card = model_card(
         evaluation,
@@ -328,7 +327,7 @@ def _completed(
         "modelspec.trigger_phrase": evaluation.trigger,
         "modelspec.usage_hint": f"Prompt with `{evaluation.trigger}`, weight {SUGGESTED_WEIGHT:.1f}.",
         "modelspec.tags": f"character,lora,{evaluation.series}",
-        "modelspec.thumbnail": _data_url(thumbnail),
+        "modelspec.thumbnail": data_url(thumbnail),
         "modelspec.hash_sha256": f"0x{digest}",
         "sshs_model_hash": digest,
         "ss_output_name": evaluation.character_id,
@@ -342,11 +341,15 @@ def _completed(
     return {**defaults, **trained, **ours}
 
 
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    small = image.convert("RGB").resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    small.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def _publish_diffusers_layout(source: UPath, target: UPath, metadata: Mapping[str, str]) -> None:
+    """Publish the same weights in the layout of diffusers, if they were written; else remove an older one's."""
+    if not source.exists():
+        target.unlink(missing_ok=True)
+        return
+    with local_copy(source) as local, whole_file(target) as temporary:
+        trained = read_header(local).metadata
+        own = {key: trained[key] for key in _OF_THE_LAYOUT if key in trained}
+        copy_with_metadata(local, temporary, {**metadata, **own})
 
 
 def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -361,39 +364,3 @@ def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -
         f"images {evaluation.real_to_real.mean:.3f}); recognised in {chosen.identification.mean:.0%} of "
         f"{chosen.image_count} pictures. Base: {evaluation.base_model}. Details: README.md.",
     }
-
-
-def _best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image:
-    """Return the most typical sound picture of the chosen step that is not suspected of copying a training image.
-
-    Where every picture is broken or gone, a sheet that says so stands in.
-    """
-    folder = layout.lora_tests(evaluation.character_id)
-
-    def rank(picture: PictureRecord) -> tuple[bool, bool, float]:
-        is_copy = (picture.nearest_training_cosine or 0.0) > evaluation.memorising_yardstick
-        return picture.recognised_as == evaluation.character_id, not is_copy, picture.resemblance or 0.0
-
-    candidates = [
-        picture
-        for picture in evaluation.pictures
-        if picture.step == evaluation.chosen_step and picture.resemblance is not None and not picture.defect
-    ]
-    for picture in sorted(candidates, key=rank, reverse=True):
-        try:
-            with (folder / picture.file).open("rb") as file:
-                image = Image.open(file)
-                image.load()
-                return image
-        except IMAGE_ERRORS:
-            continue
-    return contact_sheet([], columns=1, tile_px=_THUMBNAIL_PX)
-
-
-def _write_pictures(files: _Files, thumbnail: Image.Image, evaluation: EvaluationRecord, layout: Layout) -> None:
-    buffer = io.BytesIO()
-    thumbnail.convert("RGB").save(buffer, "PNG", optimize=True)
-    write_bytes(files.preview, buffer.getvalue())
-    comparison = layout.lora_tests(evaluation.character_id) / evaluation.comparison
-    if comparison.exists():
-        _copy(comparison, files.samples)

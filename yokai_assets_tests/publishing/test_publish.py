@@ -268,3 +268,21 @@ def test_without_a_sound_picture_there_is_still_a_preview(world: World):
     published = publish_lora("cluster_000", record, world.layout)
     with Image.open(str(published.preview)) as preview:
         assert preview.width >= 256
+
+
+def test_the_layout_of_diffusers_is_published_where_it_was_written(world: World):
+    """Protects its alphas, which stand in the header there, and that no older weights lie beside newer ones."""
+    checkpoint = world.checkpoint(100, "cluster_000")
+    other = checkpoint.parent / checkpoint.name.replace(".safetensors", ".diffusers.safetensors")
+    own = {"lora_adapter_metadata": '{"unet.lora_alpha": 3}', "sshs_model_hash": "of its own bytes"}
+    write_safetensors(other, own, b"12345678")
+    published = publish_lora("cluster_000", evaluate(world), world.layout)
+    copy = published.path.parent / "cluster_000.diffusers.safetensors"
+    metadata = read_header(copy).metadata
+    assert weights_of(Path(str(copy))) == b"12345678"
+    assert own.items() <= metadata.items()
+    assert metadata["modelspec.trigger_phrase"] == "ykaitrigger"
+    assert "lora_adapter_metadata" not in read_header(published.path).metadata
+    other.unlink()
+    publish_lora("cluster_000", evaluate(world), world.layout)
+    assert not copy.exists()
