@@ -82,7 +82,7 @@ class TrainingSettings(Section):
         "makes of them, so that a LoRA changes its character only (0: none).",
     )
     background_loss_weight: Share = Field(
-        default=0.3, description="Weight of pixels outside the character in the loss (1: unmasked)."
+        default=0.1, description="Weight of pixels outside the character in the loss (1: unmasked)."
     )
     flip: bool = Field(default=True, description="Train mirrored copies too; unset it for asymmetric characters.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(
