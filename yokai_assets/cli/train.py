@@ -21,7 +21,7 @@ from upath import UPath
 from yokai_assets.cli.bars import StepBar
 from yokai_assets.datasets.folder import TrainingFolder, TrainingFolderError, read_training_folder
 from yokai_assets.devices import DeviceError, limit_threads, resolve_device
-from yokai_assets.settings.presets import FEW_IMAGES, MANY_IMAGES, PRESETS
+from yokai_assets.settings.presets import FEW_IMAGES, MANY_IMAGES, PRESETS, resolved
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.adapters import TargetModulesError
 from yokai_assets.training.base_files import BaseModelError
@@ -38,7 +38,6 @@ from yokai_assets.training.trainer import train_lora
 _TRAINED, _FAILED, _NOT_STARTED, _INTERRUPTED = 0, 1, 2, 130
 _UNUSABLE = (
     TrainingFolderError, TrainingDataError, BaseModelError, DeviceError, TargetModulesError, OptimizerMissingError,
-    ValidationError, Timeout,
 )  # fmt: skip
 _MAX_PROBLEMS_SHOWN = 20
 
@@ -93,6 +92,7 @@ def train_folder(
                 )
             _show_folder(console, folder, found)
             base = open_base_model(settings.base_model, place, precision=settings.mixed_precision, cache=files.cache)
+            _show_numbers(console, settings, base, found)
             with StepBar(console, "training") as bar:
                 result = train_lora(
                     found.items, files, settings, place, seed,
@@ -103,10 +103,14 @@ def train_folder(
     except StateRefusedError as error:
         remedy = "Give the same options to go on with it, another --output, or --restart to begin anew in its place."
         return _said(console, f"{error}. {remedy}", _NOT_STARTED)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _said(console, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", _NOT_STARTED)
+    except Timeout as error:
+        return _said(console, f"{error.lock_file}: another training is at work there.", _NOT_STARTED)
     except _UNUSABLE as error:
-        words = f"{error}: another training is at work there." if isinstance(error, Timeout) else str(error)
-        return _said(console, words, _NOT_STARTED)
-    except (TrainingDivergedError, TrainingMemoryError, ExportError) as error:
+        return _said(console, str(error), _NOT_STARTED)
+    except (TrainingDivergedError, TrainingMemoryError, ExportError, OSError) as error:
         return _said(console, str(error), _FAILED)
     except KeyboardInterrupt:
         return _said(console, "interrupted; the same command goes on from the last checkpoint.", _INTERRUPTED)
@@ -166,6 +170,17 @@ def _show_folder(console: Console, folder: Path, found: TrainingFolder) -> None:
     _show_problems(console, found.problems)
 
 
+def _show_numbers(console: Console, settings: TrainingSettings, base: BaseModel, found: TrainingFolder) -> None:
+    """Say with which numbers it will be trained, before it takes its time."""
+    count = sum(item.split == "train" for item in found.items)
+    used = resolved(settings, base.family, base.native_px, count)
+    images = used.train_batch_size * used.gradient_accumulation_steps
+    passes = used.max_train_steps * images / count
+    size = f"{used.max_train_steps} steps of {images} images ({passes:.0f} passes), {used.resolution_px} px"
+    how = f"rank {used.network_dim}, {used.optimizer} at {used.learning_rate:g}, on {base.device}"
+    console.print(f"{base.family} base {escape(base.name)}, preset [bold]{used.preset}[/]: {size}, {how}")
+
+
 def _show_problems(console: Console, problems: list[tuple[str, str]]) -> None:
     for place, reason in problems[:_MAX_PROBLEMS_SHOWN]:
         console.print(f"  [yellow]{escape(place)}[/]: {escape(reason)}", soft_wrap=True)
@@ -201,7 +216,7 @@ def _summary(files: TrainingFiles, result: TrainingResult, lora: UPath, sheet: U
     held_out = dict(result.validation_losses)
     best = min(held_out, key=lambda step: held_out[step], default=None)
     rows = [("LoRA", lora), ("curves", files.folder / f"{files.name}.curves.png"), ("samples", sheet)]
-    rows.append(("TensorBoard", f"tensorboard --logdir {files.tensorboard}"))
+    rows.append(("TensorBoard", f"tensorboard --logdir {files.tensorboard.parent}"))
     rows.append(("trained", _speed(result)))
     if best is not None:
         told = ", ".join(f"{step}: {loss:.4f}" for step, loss in result.validation_losses)

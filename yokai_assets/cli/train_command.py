@@ -48,6 +48,12 @@ def _training_options(command: Any) -> Any:
     return command
 
 
+def _plain_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    if name is not None and (not name or Path(name).name != name):
+        raise click.BadParameter(f"{name!r} names a path; give a name, and the folder with --output.")
+    return name
+
+
 def _show_presets(context: click.Context, _parameter: click.Parameter, is_wanted: bool) -> None:
     if not is_wanted or context.resilient_parsing:
         return
@@ -63,7 +69,7 @@ def _show_presets(context: click.Context, _parameter: click.Parameter, is_wanted
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="Folder for the LoRA, or its .safetensors file."
 )
-@click.option("--name", help="Name of the LoRA: default, that of OUTPUT's file or of FOLDER.")
+@click.option("--name", callback=_plain_name, help="Name of the LoRA: default, that of OUTPUT's file or of FOLDER.")
 @click.option("--trigger", help="Word that stands for the character; put in front of captions that lack it.")
 @click.option(
     "--held-out-share", type=click.FloatRange(0, 0.5), default=0.1, show_default=True,

@@ -42,5 +42,5 @@ class TrainingFiles:
 
     @property
     def tensorboard(self) -> UPath:
-        """Event files of the training that is going on, or that was the last."""
-        return self.folder / "tensorboard"
+        """Event files of the training that is going on, or that was the last; a folder of its own is a run there."""
+        return self.folder / "tensorboard" / self.name

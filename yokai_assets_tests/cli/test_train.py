@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -66,6 +67,7 @@ def test_a_foreign_folder_becomes_a_lora_that_is_ready_to_use(folder: Path, base
     assert done.exit_code == 0, done.output
     assert "broken.png" in done.output
     assert "1 unreadable" in done.output
+    assert "preset sd15-few: 4 steps of 2 images" in done.output
     names = {file.name for file in out.iterdir() if not file.name.startswith(".")}
     assert names == {
         "rex.safetensors", "rex.json", "rex.curves.png", "rex.samples.webp", "rex-training.json", "tensorboard",
@@ -122,6 +124,8 @@ def test_other_options_do_not_overwrite_a_training(folder: Path, base: Path, tmp
         (["--network-dim", "0"], "0 is not in the range"),
         (["--target-modules", "to_nothing"], "to_nothing"),
         (["--bucket-step-px", "12"], "multiple of 8"),
+        (["--target-modules", ","], "target_modules"),
+        (["--name", "../elsewhere"], "names a path"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_trained(
@@ -132,6 +136,22 @@ def test_what_cannot_work_is_said_before_anything_is_trained(
     assert done.exit_code == 2
     assert words in done.output
     assert "Traceback" not in done.output
+
+
+def test_two_trainings_at_once_in_one_place_are_refused(folder: Path, base: Path, tmp_path: Path) -> None:
+    """They would write each other's checkpoints."""
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".z.lock"):
+        done = call(folder, "--output", tmp_path / "out", "--name", "z", "--trigger", "z", *options(base))
+    assert (done.exit_code, "another training is at work" in done.output) == (2, True)
+
+
+def test_two_loras_in_one_folder_keep_their_curves(folder: Path, base: Path, tmp_path: Path) -> None:
+    """People collect LoRAs in one folder; TensorBoard shows each as a run of its own."""
+    for name in ("one", "two"):
+        done = call(folder, "--output", tmp_path, "--name", name, "--trigger", "z", "--no-samples", *options(base))
+        assert done.exit_code == 0
+    assert [len(list((tmp_path / "tensorboard" / name).iterdir())) for name in ("one", "two")] == [1, 1]
 
 
 def test_a_folder_without_images_or_captions_is_explained(folder: Path, base: Path, tmp_path: Path) -> None:
