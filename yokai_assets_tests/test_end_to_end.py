@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from yokai_assets.defs.characters import models
 from yokai_assets.defs.operations.launching import PROCESS_TAG, RoadReport, release_dead_runs
 from yokai_assets.defs.operations.session import instance_home, open_road
 from yokai_assets.defs.resources import SettingsResource
@@ -16,6 +17,12 @@ from yokai_assets.storage.database import open_read_only
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_partitions, read_table
 from yokai_assets.tables import DATASET, EVALUATIONS, FRAMES, MEMBERS
+from yokai_assets.training.export import read_header
+from yokai_assets.training.files import TrainingFiles
+from yokai_assets.training.images import TrainingItem
+from yokai_assets.training.loop import TrainingDivergedError
+from yokai_assets.training.record import finished_checkpoints
+from yokai_assets.training.trainer import train_lora
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
@@ -177,6 +184,31 @@ def test_an_episode_that_left_the_source_is_named_and_stays(town: Town, first: R
     assert report.runs == [] and errors(report) == []
     assert [problem.path for problem in report.problems] == ["episode_002"]
     assert "stays in the series" in report.problems[0].remedy
+
+
+def test_a_training_that_fails_stops_no_other(town: Town, first: RoadReport, monkeypatch: pytest.MonkeyPatch):
+    """One character's loss explodes: the others get their LoRAs, its published one stays, and the reason is kept."""
+    trained = []
+
+    def train_or_diverge(items: list[TrainingItem], files: TrainingFiles, *args: object, **kwargs: object) -> object:
+        trained.append(files.name)
+        if files.name == "cluster_000":
+            raise TrainingDivergedError("the loss is nan at step 2: training diverged.")
+        return train_lora(items, files, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(models, "train_lora", train_or_diverge)
+    published = town.layout.lora("cluster_000") / "cluster_000.safetensors"
+    before = published.read_bytes()
+    town.source = SettingsResource.of(
+        overrides={**town.source.overrides, "training": {**SMALL["training"], "learning_rate": 1e-3}}
+    )
+    report = town.drive()
+    assert set(trained) >= {"cluster_000", "cluster_001"}
+    assert [message for message in errors(report) if "loss is nan" in message]
+    assert all(message.startswith("cluster_000 ") for message in errors(report))
+    record = read_header(finished_checkpoints(TrainingFiles.of_character(town.layout, "cluster_001"))[-1].path)
+    assert record["ss_learning_rate"] == "0.001"
+    assert published.read_bytes() == before
 
 
 def _trivial_job() -> dg.JobDefinition:
