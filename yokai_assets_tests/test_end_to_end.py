@@ -1,11 +1,13 @@
 """The whole road on a tiny series, through a real Dagster instance: made once, found unchanged, then grown."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
+from upath import UPath
 
 from yokai_assets.defs.characters import models
 from yokai_assets.defs.operations.launching import PROCESS_TAG, RoadReport, release_dead_runs
@@ -74,6 +76,10 @@ def errors(report: RoadReport) -> list[str]:
     return [f"{f.partition} {f.step}: {f.reason}" for f in report.failures if not f.is_check]
 
 
+def last_checkpoint(town: Town, character: str) -> UPath:
+    return finished_checkpoints(TrainingFiles.of_character(town.layout, character))[-1].path
+
+
 def test_the_road_leads_from_frames_to_loras(town: Town, first: RoadReport):
     """Every stage does its work for real: frames in, datasets, LoRAs and evaluations out, nothing fails."""
     assert errors(first) == []
@@ -122,6 +128,24 @@ def test_materializations_say_what_made_them(town: Town, first: RoadReport):
         made.metadata
     )
     assert {"dagster/data_version", "dagster/code_version", "yokai/settings"} <= set(made.tags or {})
+
+
+def test_a_lora_names_the_version_of_its_dataset(town: Town, first: RoadReport):
+    """Lineage must hold outside Dagster too: header and metadata name the very version that the UI shows."""
+    with town.instance() as instance:
+        dataset, lora = (
+            instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=dg.AssetKey(name), asset_partitions=["cluster_000"]), limit=1
+            ).records[0].asset_materialization
+            for name in ("training_dataset", "lora_model")
+        )  # fmt: skip
+    assert dataset is not None and lora is not None
+    version = (dataset.tags or {})["dagster/data_version"]
+    header = read_header(last_checkpoint(town, "cluster_000"))
+    assert header["yokai_dataset_version"] == lora.metadata["dataset_version"].value == version
+    rows = read_table(DATASET, town.layout.table("training_dataset", "cluster_000")).filter(split="train")
+    assert json.loads(header["yokai_training_images"]).keys() == set(rows["instance_id"])
+    assert lora.metadata["training_images"].value == json.loads(header["yokai_training_images"])
 
 
 def test_a_killed_run_does_not_block_the_next(town: Town, first: RoadReport):
@@ -187,7 +211,7 @@ def test_an_episode_that_left_the_source_is_named_and_stays(town: Town, first: R
 
 
 def test_a_training_that_fails_stops_no_other(town: Town, first: RoadReport, monkeypatch: pytest.MonkeyPatch):
-    """One character's loss explodes: the others get their LoRAs, its published one stays, and the reason is kept."""
+    """One character's loss explodes: the others get their LoRAs, its own of before stays, and the reason is kept."""
     trained = []
 
     def train_or_diverge(items: list[TrainingItem], files: TrainingFiles, *args: object, **kwargs: object) -> object:
@@ -197,8 +221,8 @@ def test_a_training_that_fails_stops_no_other(town: Town, first: RoadReport, mon
         return train_lora(items, files, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(models, "train_lora", train_or_diverge)
-    published = town.layout.lora("cluster_000") / "cluster_000.safetensors"
-    before = published.read_bytes()
+    kept = last_checkpoint(town, "cluster_000")
+    before = kept.read_bytes()
     town.source = SettingsResource.of(
         overrides={**town.source.overrides, "training": {**SMALL["training"], "learning_rate": 1e-3}}
     )
@@ -206,9 +230,8 @@ def test_a_training_that_fails_stops_no_other(town: Town, first: RoadReport, mon
     assert set(trained) >= {"cluster_000", "cluster_001"}
     assert [message for message in errors(report) if "loss is nan" in message]
     assert all(message.startswith("cluster_000 ") for message in errors(report))
-    record = read_header(finished_checkpoints(TrainingFiles.of_character(town.layout, "cluster_001"))[-1].path)
-    assert record["ss_learning_rate"] == "0.001"
-    assert published.read_bytes() == before
+    assert read_header(last_checkpoint(town, "cluster_001"))["ss_learning_rate"] == "0.001"
+    assert last_checkpoint(town, "cluster_000").read_bytes() == before
 
 
 def _trivial_job() -> dg.JobDefinition:

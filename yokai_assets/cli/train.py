@@ -82,6 +82,7 @@ def train_folder(
     files = _files_of(folder, output, name, cache)
     try:
         with _alone(files), _warnings_on(console):
+            _require_another_folder(folder, files)
             settings = TrainingSettings.model_validate(dict(options))
             # Before anything imports torch.
             limit_threads(cpu_threads)
@@ -91,13 +92,16 @@ def train_folder(
                     folder, trigger=trigger, held_out_share=held_out_share, seed=seed, progress=bar
                 )
             _show_folder(console, folder, found)
+            if not found.others():
+                settings = settings.model_copy(update={"prior_preservation": 0.0})
             base = open_base_model(settings.base_model, place, precision=settings.mixed_precision, cache=files.cache)
             _show_numbers(console, settings, base, found)
             with StepBar(console, "training") as bar:
                 result = train_lora(
                     found.items, files, settings, place, seed,
                     header={"modelspec.trigger_phrase": found.trigger} if found.trigger else {},
-                    on_other_training="restart" if restart else "refuse", progress=bar, base=base,
+                    prior_captions=found.others(), on_other_training="restart" if restart else "refuse",
+                    progress=bar, base=base,
                 )  # fmt: skip
             _finish(console, files, base, result, found, () if no_samples else samples, no_samples, seed)
     except StateRefusedError as error:
@@ -130,6 +134,13 @@ def show_presets() -> None:
         for field, choice in preset.items():
             table.add_row(field, f"[cyan]{choice.value}[/]", f"[dim]{choice.reason}[/]")
         console.print(table)
+
+
+def _require_another_folder(folder: Path, files: TrainingFiles) -> None:
+    """Keep curves and samples from being taken for training images the next time."""
+    target = Path(str(files.folder)).resolve()
+    if target == folder.resolve() or target.parent == folder.resolve():
+        raise TrainingFolderError(f"{files.folder}: lies in the folder of the images. Choose an --output elsewhere.")
 
 
 def _files_of(folder: Path, output: Path, name: str | None, cache: Path | None) -> TrainingFiles:
@@ -203,7 +214,8 @@ def _finish(
 
     lora = finish_lora(files, result, found.trigger)
     sheet = files.folder / f"{files.name}.samples.webp"
-    if not no_samples:
+    is_there = result.was_finished and not samples and sheet.exists()
+    if not no_samples and not is_there:
         prompts = list(dict.fromkeys([found.trigger or found.items[0].caption, *samples]))
         with StepBar(console, "samples") as bar, whole_file(sheet) as temporary:
             sample_sheet(base, lora, prompts, seed=seed, progress=bar).save(temporary, "WEBP", quality=90)

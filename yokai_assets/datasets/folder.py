@@ -55,6 +55,17 @@ class TrainingFolder:
     problems: list[tuple[str, str]]
     skipped: dict[str, int]
 
+    def others(self) -> tuple[str, ...]:
+        """Return what the captions say besides the trigger: descriptions of others; empty where it is not known.
+
+        A text that still holds the trigger is none: what it describes is the character.
+        """
+        if not self.trigger:
+            return ()
+        word = self.trigger
+        tags = ([tag.strip() for tag in item.caption.split(",")] for item in self.items)
+        return tuple(sorted({", ".join(t for t in one if t and not has_word(t, word)) for one in tags} - {""}))
+
 
 def read_training_folder(
     folder: UPath | Path,

@@ -83,8 +83,8 @@ def _effective(value: Any) -> Any:
     if not isinstance(value, BaseModel):
         return value
     fields = {key: item for key, item in value.model_dump().items() if key not in _WITHOUT_EFFECT}
-    if isinstance(value, TrainingSettings) and value.preset != "guide":
-        # There it matters what a person has set: that stays, and the preset fills in the rest.
+    if isinstance(value, TrainingSettings) and (value.preset != "guide" or value.optimizer == "prodigy"):
+        # There it matters what a person has set: that stays, and the rest is filled in.
         fields["set"] = sorted(value.model_fields_set)
     return fields
 

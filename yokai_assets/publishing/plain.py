@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.devices import free_device_memory
 from yokai_assets.evaluation.drawing import draw_grid, to_image
 from yokai_assets.evaluation.grid import GridCell
 from yokai_assets.previews import contact_sheet
@@ -27,7 +28,7 @@ from yokai_assets.training.safetensors_header import copy_with_metadata, read_he
 
 _SEEDS = (0, 1, 2, 3)
 _TILE_PX = 256
-_OWN_KEYS = ("activation text", "sd version")
+_OWN_KEYS = ("notes", "sd version")
 
 
 def finish_lora(files: TrainingFiles, result: TrainingResult, trigger: str | None) -> UPath:
@@ -36,10 +37,14 @@ def finish_lora(files: TrainingFiles, result: TrainingResult, trigger: str | Non
     What a person has written into an older sidecar stays.
     """
     final = files.folder / f"{files.name}.safetensors"
-    last = result.checkpoints[-1].path
+    last, step = result.checkpoints[-1].path, result.checkpoints[-1].step
     sources = [(last, final)]
     if diffusers_path(last).exists():
         sources.append((diffusers_path(last), diffusers_path(final)))
+    else:
+        diffusers_path(final).unlink(missing_ok=True)
+    if result.was_finished and final.exists() and read_header(final).metadata.get("ss_steps") == str(step):
+        return final
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     words = {"modelspec.title": files.name, "ss_output_name": files.name, "modelspec.date": moment}
     if trigger:
@@ -59,7 +64,6 @@ def sample_sheet(
     base: BaseModel, lora: UPath, prompts: Sequence[str], *, seed: int = 0, progress: Progress = silent
 ) -> Image.Image:
     """Draw prompts with the bare base model and with the LoRA, from the same noise: one row each."""
-    settings = EvaluationSettings()
     cells = [
         GridCell(prompt_index=index, seed=seed + offset, prompt=prompt, subject="", has_trigger=True)
         for index, prompt in enumerate(prompts)
@@ -67,15 +71,25 @@ def sample_sheet(
     ]
     total, drawn = 2 * len(cells), []
     for is_adapted in (False, True):
-        pipeline = base.build_pipeline(str(lora) if is_adapted else None)
         shifted = _shifted(progress, len(cells) * is_adapted, total)
-        drawn.append([to_image(pixels) for _, pixels in draw_grid(pipeline, cells, settings, base.native_px, shifted)])
+        drawn.append(_draw(base, str(lora) if is_adapted else None, cells, shifted))
     images, labels = [], []
     for index, prompt in enumerate(prompts):
         rows = slice(index * len(_SEEDS), (index + 1) * len(_SEEDS))
         images += [*drawn[0][rows], *drawn[1][rows]]
         labels += [f"base: {prompt}"] * len(_SEEDS) + [f"LoRA: {prompt}"] * len(_SEEDS)
     return contact_sheet(images, columns=len(_SEEDS), tile_px=_TILE_PX, labels=labels, title=lora.name)
+
+
+def _draw(base: BaseModel, lora: str | None, cells: Sequence[GridCell], progress: Progress) -> list[Image.Image]:
+    """Draw with one pipeline, which is gone from the device afterwards."""
+    pipeline = base.build_pipeline(lora)
+    images = [
+        to_image(pixels) for _, pixels in draw_grid(pipeline, cells, EvaluationSettings(), base.native_px, progress)
+    ]
+    del pipeline
+    free_device_memory()
+    return images
 
 
 def _shifted(progress: Progress, before: int, whole: int) -> Progress:
@@ -102,5 +116,6 @@ def _write_sidecar(path: UPath, architecture: str, trigger: str | None, result: 
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    kept = {key: value for key, value in before.items() if key not in _OWN_KEYS} if isinstance(before, dict) else {}
+    words = before.items() if isinstance(before, dict) else ()
+    kept = {key: value for key, value in words if key not in _OWN_KEYS and value != ""}
     write_json(path, ours | kept)

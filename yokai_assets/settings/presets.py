@@ -103,4 +103,9 @@ def doubts(settings: TrainingSettings, native_px: int) -> list[tuple[str, str]]:
     if settings.optimizer == "prodigy" and settings.learning_rate < 0.1:
         advice = f"prodigy finds the rate itself and takes this as a factor: {settings.learning_rate:g} slows it; set 1"
         found.append(("training.learning_rate", advice))
+    if settings.optimizer == "prodigy" and settings.text_encoder_lr is not None:
+        found.append(("training.text_encoder_lr", "prodigy knows one rate for all; this one is not used"))
+    if settings.lr_scheduler != "constant" and settings.lr_warmup_steps >= settings.max_train_steps:
+        advice = f"{settings.lr_warmup_steps} steps of warm-up: the whole training, which never reaches its rate"
+        found.append(("training.lr_warmup_steps", advice))
     return found

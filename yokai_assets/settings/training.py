@@ -65,8 +65,8 @@ class TrainingSettings(Section):
     gradient_accumulation_steps: int = Field(
         default=1, ge=1, le=1024, description="Batches of an optimizer step: a larger batch without its memory."
     )
-    min_snr_gamma: float | None = Field(
-        default=5.0, gt=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); unset: none."
+    min_snr_gamma: float = Field(
+        default=5.0, ge=0, le=100, description="Min-SNR loss weight (Hang et al. 2023); 0: none."
     )
     noise_offset: float = Field(
         default=0.0, ge=0, le=1, description="Noise that a whole channel shares, for very dark and bright pictures."

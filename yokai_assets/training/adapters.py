@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.base_model import BaseModel, TextEmbedding, encode_captions
+from yokai_assets.training.quiet import quiet_about_precision
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ _UNET = "unet"
 
 
 class TargetModulesError(ValueError):
-    """No module of the UNet has one of the names that should get an adapter."""
+    """A name that should get an adapter is of no module, or of one that can have none."""
 
 
 class AdaptedModel:
@@ -43,7 +44,7 @@ class AdaptedModel:
             texts: Embeddings of every caption, for text encoders that are not trained.
 
         Raises:
-            TargetModulesError: No module of the UNet is named in `settings.target_modules`.
+            TargetModulesError: A name in `settings.target_modules` is of no module that can have an adapter.
         """
         import torch
 
@@ -170,6 +171,13 @@ class AdaptedModel:
 def _add_adapter(part: Any, settings: TrainingSettings, targets: Sequence[str]) -> None:
     from peft import LoraConfig
 
+    paths = [path for path, _ in part.named_modules()]
+    unknown = [target for target in targets if not any(p == target or p.endswith(f".{target}") for p in paths)]
+    if unknown:
+        raise TargetModulesError(
+            f"training.target_modules: the base model has no module {', '.join(unknown)}. Name modules of its UNet, "
+            "e.g. to_q, to_k, to_v, to_out.0."
+        )
     alpha = settings.network_alpha or float(settings.network_dim)
     config = LoraConfig(
         r=settings.network_dim,
@@ -190,6 +198,7 @@ def _prepare(part: Any, device: str) -> None:
     import torch
     from diffusers.training_utils import cast_training_params
 
-    part.to(device)
+    with quiet_about_precision():
+        part.to(device)
     cast_training_params(part, torch.float32)
     part.train()

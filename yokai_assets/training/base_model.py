@@ -24,7 +24,12 @@ from yokai_assets.training.base_files import (
 )
 from yokai_assets.training.fingerprints import file_fingerprint, folder_fingerprint
 from yokai_assets.training.prediction import predicting_velocity
-from yokai_assets.training.quiet import quiet_about_long_captions, quiet_about_text_encoders, quiet_loading
+from yokai_assets.training.quiet import (
+    quiet_about_long_captions,
+    quiet_about_precision,
+    quiet_about_text_encoders,
+    quiet_loading,
+)
 from yokai_assets.training.safetensors_header import LoraFileError, read_header
 
 if TYPE_CHECKING:
@@ -97,6 +102,12 @@ class BaseModel:
         return int(self.pipeline.vae_scale_factor)
 
     @property
+    def public_name(self) -> str:
+        """Hub id, or the last part of a local path: LoRA files go around, the rest of the path is nobody's business."""
+        path = Path(self.name).expanduser()
+        return path.resolve().name if path.exists() else self.name
+
+    @property
     def native_px(self) -> int:
         """Side of the pictures that the base model was made for."""
         side = self.pipeline.unet.config["sample_size"]
@@ -128,7 +139,8 @@ class BaseModel:
 
     def fresh(self, part: str) -> Any:
         """Return a copy of an untouched component (`unet`, `text_encoder`, ...), on the CPU, frozen."""
-        return copy.deepcopy(getattr(self.pipeline, part)).requires_grad_(False)
+        with quiet_about_precision():
+            return copy.deepcopy(getattr(self.pipeline, part)).to("cpu").requires_grad_(False)
 
     def assembled(self, **parts: Any) -> Any:
         """Return a pipeline with some components replaced; the others are the base's own."""
@@ -154,7 +166,8 @@ class BaseModel:
 
         parts: dict[str, Any] = {"unet": self.fresh("unet")}
         if self.dtype != torch.float32:
-            parts["vae"] = copy.deepcopy(self.pipeline.vae).to(dtype=self.dtype)
+            with quiet_about_precision():
+                parts["vae"] = self.fresh("vae").to(dtype=self.dtype)
         if lora_path is not None and _adapts_text(lora_path):
             parts |= {name: self.fresh(name) for name in self.text_encoders}
         pipeline = self.assembled(**parts)
@@ -181,7 +194,8 @@ class BaseModel:
     def unread_text(self, caption: str) -> str:
         """Return the end of a caption that does not fit into what the text encoder reads; empty if all fits."""
         tokenizer = self.pipeline.tokenizer
-        offsets = tokenizer(caption, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        with quiet_about_long_captions(self.pipeline):
+            offsets = tokenizer(caption, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
         limit = int(tokenizer.model_max_length) - 2
         return caption[offsets[limit][0] :] if len(offsets) > limit else ""
 
@@ -229,6 +243,7 @@ def open_base_model(
     pipeline = _load_pipeline(source, family, precision)
     if velocity is not None:
         pipeline.scheduler = predicting_velocity(pipeline.scheduler, velocity)
+    _require_trainable(base_model, pipeline)
     if family == "sd15" and getattr(pipeline.text_encoder.config, "hidden_size", 0) == 1024:
         raise BaseModelError(f"{base_model}: Stable Diffusion 2.x is not supported. Choose a 1.x or an SDXL base.")
     fingerprints = _fingerprints(source, memory)
@@ -247,6 +262,23 @@ def open_base_model(
     snr = " with zero terminal SNR" if opened.has_zero_terminal_snr else ""
     _LOG.info("base model %s: %s, prediction type %s%s", base_model, family, opened.prediction_type, snr)
     return opened
+
+
+def _require_trainable(name: str, pipeline: Any) -> None:
+    """Raise where a base has the shape of a family and is made for something else."""
+    schedule, channels = pipeline.scheduler.config, int(pipeline.unet.config["in_channels"])
+    has_betas = schedule.get("beta_start") is not None or schedule.get("trained_betas") is not None
+    if not has_betas or schedule.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction", "sample"):
+        raise BaseModelError(
+            f"{name}: its scheduler ({type(pipeline.scheduler).__name__}, prediction type "
+            f"{schedule.get('prediction_type')}) is made for another noise process than Stable Diffusion's, which is "
+            "not supported. Choose another Stable Diffusion 1.x or SDXL base."
+        )
+    if channels != int(pipeline.vae.config["latent_channels"]):
+        raise BaseModelError(
+            f"{name}: its UNet takes {channels} channels, so it is made for inpainting or the like. Choose the plain "
+            "base model of the same family."
+        )
 
 
 def _usable_precision(wanted: Precision, device: str) -> tuple[Precision, tuple[str, ...]]:
@@ -294,10 +326,13 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
                 return pipeline_class.from_pretrained(source, local_files_only=True, variant=variant, **options)
         config = source.with_suffix("")
         options |= {"config": str(config)} if config.is_dir() else {}
-        options["torch_dtype"] = dtypes["default"]
+        part = {"config": str(config), "subfolder": "vae"} if config.is_dir() else {}
         with quiet_loading():
-            pipeline = pipeline_class.from_single_file(str(source), **options)
-        pipeline.vae.to(dtype=torch.float32)
+            # By itself: the pipeline's own would be rounded first.
+            vae = diffusers.AutoencoderKL.from_single_file(str(source), torch_dtype=torch.float32, **part)
+            pipeline = pipeline_class.from_single_file(
+                str(source), vae=vae, **options | {"torch_dtype": dtypes["default"]}
+            )
     except Exception as error:
         hint = "Download or convert it again."
         if source.is_file() and not source.with_suffix("").is_dir():
@@ -319,7 +354,9 @@ def _fingerprints(source: Path, memory: UPath | Path | None) -> tuple[str, str, 
     """Return the fingerprints of VAE, text side and UNet."""
     if source.is_file():
         whole = file_fingerprint(source, memory)
-        return sha256_of_parts("vae", whole), sha256_of_parts("text", whole), sha256_of_parts("unet", whole)
+        configs = source.with_suffix("")
+        beside = [folder_fingerprint(configs / part, memory) for part in (*_VAE_PARTS, *_TEXT_PARTS, *_UNET_PARTS)]
+        return tuple(sha256_of_parts(name, whole, *beside) for name in ("vae", "text", "unet"))
 
     def of_parts(parts: tuple[str, ...]) -> str:
         return sha256_of_parts(*((part, folder_fingerprint(source / part, memory)) for part in parts))

@@ -90,11 +90,12 @@ def training_batch(
     examples = [dataset.train[index] for index in indices]
     flips = torch.rand(len(examples), generator=generator) < 0.5
     timesteps = torch.randint(0, timestep_count, (len(examples),), generator=generator)
-    latents, weights = _drawn_latents(examples, flips.tolist(), generator)
+    latents, weights, unmasked = _drawn_latents(examples, flips.tolist(), generator)
     noise = _drawn_noise(latents, settings.noise_offset, generator)
     is_prior = torch.rand(len(examples), generator=generator) < settings.prior_preservation
     captions = _drawn_captions(dataset, examples, is_prior.tolist(), settings.caption_dropout, generator)
-    weights = torch.where(is_prior[:, None, None], torch.ones_like(weights), weights)
+    # Nobody is to be learnt from the prior's images, so that no mask applies to them.
+    weights = torch.where(is_prior[:, None, None], unmasked, weights)
     return _batch(latents, noise, timesteps, weights, examples, captions, is_prior)
 
 
@@ -114,20 +115,21 @@ def validation_batch(example: Example, seed: int, timestep_count: int) -> Batch:
 
 def _drawn_latents(
     examples: list[Example], flips: list[bool], generator: "torch.Generator"
-) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Draw from the VAE's Gaussians: latents [B, C, h, w], with the weights of their pixels [B, h, w]."""
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    """Draw from the VAE's Gaussians: latents [B, C, h, w], with the two weights of their pixels [B, h, w]."""
     import torch
 
-    means, deviations, weights = [], [], []
+    means, deviations, weights, unmasked = [], [], [], []
     for example, flip in zip(examples, flips, strict=True):
         is_mirrored = flip and example.mirrored is not None
         latent = example.mirrored if is_mirrored and example.mirrored is not None else example.latent
         means.append(latent.mean)
         deviations.append(latent.deviation)
         weights.append(example.weights.flip(-1) if is_mirrored else example.weights)
+        unmasked.append(example.unmasked_weights.flip(-1) if is_mirrored else example.unmasked_weights)
     mean = torch.stack(means).float()
     drawn = mean + torch.stack(deviations).float() * torch.randn(mean.shape, generator=generator)
-    return drawn, torch.stack(weights)
+    return drawn, torch.stack(weights), torch.stack(unmasked)
 
 
 def _drawn_noise(latents: "torch.Tensor", offset: float, generator: "torch.Generator") -> "torch.Tensor":

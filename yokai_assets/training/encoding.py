@@ -56,6 +56,7 @@ class Example:
         latent: As it is.
         mirrored: Mirrored left to right, encoded on its own; None if mirrored copies are not trained.
         weights: f32 [h, w], weight of each latent pixel in the loss (0 to 1).
+        unmasked_weights: f32 [h, w], the same without the mask: padding still counts nothing.
         time_ids: SDXL's size conditioning (original height and width, crop top and left, target height and width),
             in pixels.
     """
@@ -68,6 +69,7 @@ class Example:
     latent: Latent
     mirrored: Latent | None
     weights: "torch.Tensor"
+    unmasked_weights: "torch.Tensor"
     time_ids: tuple[int, int, int, int, int, int]
 
 
@@ -196,6 +198,7 @@ class _ItemEncoder:
             latent=self._latent(pixels, False),
             mirrored=mirrored,
             weights=weights,
+            unmasked_weights=loss_weights(None, placement, 1.0, self._base.vae_scale_factor),
             time_ids=(
                 image.height,
                 image.width,

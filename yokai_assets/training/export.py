@@ -18,7 +18,7 @@ from yokai_assets.storage.files import whole_file
 from yokai_assets.training import safetensors_header
 from yokai_assets.training.base_model import BaseModel, encode_captions
 from yokai_assets.training.kohya import AdapterModule, adapter_modules, expected_names, kohya_tensors
-from yokai_assets.training.quiet import quiet_about_text_encoders
+from yokai_assets.training.quiet import quiet_about_precision, quiet_about_text_encoders
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ class VerifiedExport:
         max_difference: Largest absolute difference between reloaded and trained factors and alphas, at the file's
             dtype.
         max_output_difference: The same between the outputs of a fresh fp32 pipeline with the file and the base
-            model with the trained adapter.
+            model with the trained adapter, for outputs beyond 1 in parts of the largest.
     """
 
     module_count: int
@@ -131,7 +131,8 @@ def verify_export(path: Path, parts: Mapping[str, Any], base: BaseModel) -> Veri
     loaded = _loaded(path.name, dict(tensors) if is_kohya else str(path), tuple(parts), base)
     found = {name: adapter_modules(loaded[name]) for name in parts}
     worst = max(_module_difference(path.name, found[name], wanted[name], dtype) for name in parts)
-    differences = [(one - other).abs().max().item() for one, other in zip(_outputs(base, loaded), outputs, strict=True)]
+    pairs = zip(_outputs(base, loaded), outputs, strict=True)
+    differences = [((one - other).abs().max() / other.abs().max().clamp(min=1.0)).item() for one, other in pairs]
     worst_output = max(value if math.isfinite(value) else math.inf for value in differences)
     if not worst <= MAX_DIFFERENCE:
         raise ExportError(f"{path.name}: reloaded, the LoRA differs from the trained adapter by {worst:.3g}.")
@@ -157,12 +158,10 @@ def _diffusers_file(
     from diffusers.training_utils import _collate_lora_metadata
     from peft import get_peft_model_state_dict
 
-    layers = {
-        f"{name}_lora_layers": {
-            key: tensor.detach().to("cpu", dtype) for key, tensor in get_peft_model_state_dict(part).items()
-        }
-        for name, part in parts.items()
-    }
+    layers = {}
+    for part_name, part in parts.items():
+        factors = get_peft_model_state_dict(part).items()
+        layers[f"{part_name}_lora_layers"] = {key: one.detach().to("cpu", dtype).contiguous() for key, one in factors}
     name = f"lora{DIFFUSERS_SUFFIX}"
     type(base.pipeline).save_lora_weights(folder, weight_name=name, **layers, **_collate_lora_metadata(dict(parts)))
     file = folder / name
@@ -189,18 +188,23 @@ def _rebuilt(parts: Mapping[str, Any], base: BaseModel, dtype: "torch.dtype") ->
     copies = {}
     with torch.random.fork_rng(devices=[]):
         for name, part in parts.items():
-            copies[name] = base.fresh(name).float()
+            copies[name] = _fresh_fp32(base, name)
             copies[name].add_adapter(part.peft_config[_ADAPTER], adapter_name=_ADAPTER)
             factors = {key: value.to("cpu", dtype).float() for key, value in get_peft_model_state_dict(part).items()}
             set_peft_model_state_dict(copies[name], factors, adapter_name=_ADAPTER)
     return copies
 
 
+def _fresh_fp32(base: BaseModel, part: str) -> Any:
+    with quiet_about_precision():
+        return base.fresh(part).float()
+
+
 def _loaded(name: str, source: Any, parts: tuple[str, ...], base: BaseModel) -> dict[str, Any]:
     """Return the networks of a fresh fp32 pipeline that has loaded a LoRA file as anybody's would."""
     import torch
 
-    pipeline = base.assembled(**{part: base.fresh(part).float() for part in parts})
+    pipeline = base.assembled(**{part: _fresh_fp32(base, part) for part in parts})
     try:
         with quiet_about_text_encoders(), torch.random.fork_rng(devices=[]):
             pipeline.load_lora_weights(source, adapter_name=_ADAPTER)
@@ -218,15 +222,16 @@ def _outputs(base: BaseModel, networks: Mapping[str, Any]) -> "list[torch.Tensor
     # Two latent pixels a side where the UNet is narrowest: enough for every module to take part.
     side = 2 ** len(unet.config["block_out_channels"])
     with torch.no_grad():
-        tokens, pooled = encode_captions(pipeline, [_CHECKED_CAPTION])
+        encoded = encode_captions(pipeline, [_CHECKED_CAPTION])
+        tokens, pooled = (None if one is None else one.float().cpu() for one in encoded)
         noisy = torch.randn((1, unet.config["in_channels"], side, side), generator=generator)
         conditions = None
         if pooled is not None:
             sizes = torch.tensor([[8.0 * side, 8.0 * side, 0.0, 0.0, 8.0 * side, 8.0 * side]])
-            conditions = {"text_embeds": pooled.float(), "time_ids": sizes}
+            conditions = {"text_embeds": pooled, "time_ids": sizes}
         timestep = torch.tensor([_CHECKED_TIMESTEP])
-        drawn = unet(noisy, timestep, encoder_hidden_states=tokens.float(), added_cond_kwargs=conditions).sample
-    return [tokens.float(), *([] if pooled is None else [pooled.float()]), drawn]
+        drawn = unet(noisy, timestep, encoder_hidden_states=tokens, added_cond_kwargs=conditions).sample
+    return [tokens, *([] if pooled is None else [pooled]), drawn]
 
 
 def _read(path: Path) -> "dict[str, torch.Tensor]":
@@ -251,5 +256,7 @@ def _difference(found: AdapterModule, wanted: AdapterModule, dtype: "torch.dtype
         return math.inf
     down = (found.down - wanted.down.to(dtype).float()).abs().max().item()
     up = (found.up - wanted.up.to(dtype).float()).abs().max().item()
-    worst = max(down, up, abs(found.alpha - wanted.alpha))
+    # A large alpha has fewer digits behind the point.
+    alpha = abs(found.alpha - wanted.alpha) / max(1.0, abs(wanted.alpha))
+    worst = max(down, up, alpha)
     return worst if math.isfinite(down + up) else math.inf

@@ -3,6 +3,7 @@
 Names only. A character's lie in the tree of its series, those of `yokai train` in the folder it is given.
 """
 
+import re
 from dataclasses import dataclass
 
 from upath import UPath
@@ -34,6 +35,10 @@ class TrainingFiles:
     def checkpoint(self, step: int) -> UPath:
         """Return where the LoRA after `step` steps lies."""
         return self.folder / f"{self.name}-step{step:06d}.safetensors"
+
+    def is_checkpoint(self, file_name: str) -> bool:
+        """Say whether a file in `folder` has the name of a checkpoint, in either layout."""
+        return re.fullmatch(rf"{re.escape(self.name)}-step\d{{6,7}}(\.diffusers)?\.safetensors", file_name) is not None
 
     @property
     def record(self) -> UPath:

@@ -6,7 +6,6 @@ or where a training ran, so that one that was interrupted ends with the same fil
 """
 
 from collections import Counter
-from pathlib import PurePosixPath
 from typing import Any
 
 from yokai_assets import __version__
@@ -53,7 +52,7 @@ def options_header(settings: TrainingSettings, base: BaseModel, seed: int) -> di
     return {
         "modelspec.resolution": f"{settings.resolution_px}x{settings.resolution_px}",
         "ss_resolution": f"({settings.resolution_px}, {settings.resolution_px})",
-        "ss_sd_model_name": PurePosixPath(base.name).name if base.file_sha256 else base.name,
+        "ss_sd_model_name": base.public_name,
         **({"ss_new_sd_model_hash": base.file_sha256} if base.file_sha256 else {}),
         "ss_max_train_steps": str(settings.max_train_steps),
         "ss_total_batch_size": str(settings.train_batch_size * settings.gradient_accumulation_steps),

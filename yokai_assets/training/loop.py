@@ -162,6 +162,7 @@ class TrainingLoop:
             "learning_rates": list(self.learning_rates),
             "micro_batch_size": self.micro_batch_size,
             "checkpoints_gradients": self._checkpoints_gradients,
+            "overflow_count": self._overflow_count,
             "notes": [list(note) for note in self.notes],
         }
 
@@ -181,6 +182,7 @@ class TrainingLoop:
         self.losses, self.grad_norms = list(state["losses"]), list(state["grad_norms"])
         self.learning_rates = list(state["learning_rates"])
         self.micro_batch_size = int(state["micro_batch_size"])
+        self._overflow_count = int(state["overflow_count"])
         if state["checkpoints_gradients"]:
             self._checkpoint_gradients()
         self.notes = [(str(setting), str(words)) for setting, words in state["notes"]]
@@ -204,7 +206,7 @@ class TrainingLoop:
         for batch in batches:
             for part in batch.to(self._base.device).split(self.micro_batch_size):
                 error = self._error(part)
-                if gamma is not None:
+                if gamma:
                     error = error * min_snr_weight(self._noise_scheduler, part.timesteps, gamma)
                 loss = error.sum() / count
                 self._scaler.scale(loss).backward()

@@ -19,7 +19,7 @@ def quiet_loading() -> Iterator[None]:
     for logger in loggers:
         logger.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet_about_precision():
             # diffusers renamed the option lately; the older versions we allow know only the old name.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             yield
@@ -38,7 +38,17 @@ def quiet_about_text_encoders() -> Iterator[None]:
 @contextmanager
 def quiet_about_long_captions(pipeline: object) -> Iterator[None]:
     """Encode captions without a warning for each one that is too long: `encoding` reports them once."""
-    with _without(type(pipeline).__module__, "The following part of your input was truncated"):
+    with (
+        _without(type(pipeline).__module__, "The following part of your input was truncated"),
+        _without("transformers.tokenization_utils_base", "Token indices sequence length is longer"),
+    ):
+        yield
+
+
+@contextmanager
+def quiet_about_precision() -> Iterator[None]:
+    """Change dtypes without a warning that lists no module."""
+    with _without("diffusers.models.modeling_utils", "There are modules in"):
         yield
 
 

@@ -6,10 +6,11 @@ Here: what is saved when, and whether a state may be continued. Tensors are `loo
 
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from upath import UPath
@@ -38,6 +39,9 @@ from yokai_assets.training.record import (
     write_training_record,
 )
 from yokai_assets.training.safetensors_header import LoraFileError
+
+if TYPE_CHECKING:
+    import torch
 
 _LOG = logging.getLogger(__name__)
 TRAINER_VERSION = 4
@@ -82,11 +86,13 @@ def train_lora(
         TrainingDataError: No image can be trained on.
         TrainingDivergedError: The loss is not a number any more.
         TrainingMemoryError: Not even one image at a time fits into the device's memory.
-        TargetModulesError: No module of the UNet is named in `settings.target_modules`.
+        TargetModulesError: A name in `settings.target_modules` is of no module that can have an adapter.
         OptimizerMissingError: The optimizer's package is not installed.
         StateRefusedError: Another training lies there, and `on_other_training` is `refuse`.
         ExportError: A written LoRA does not match the trained adapter.
     """
+    if on_other_training == "refuse":
+        _require_own_checkpoints(files)
     if base is None:
         base = open_base_model(settings.base_model, device, precision=settings.mixed_precision, cache=files.cache)
     settings = resolved(settings, base.family, base.native_px, sum(item.split == "train" for item in items))
@@ -110,6 +116,10 @@ def train_lora(
         _LOG.info("%s: this training is finished already; its checkpoints are used.", files.name)
         if not settings.keep_training_state:
             _remove_folder(files.state)
+        if settings.save_diffusers_format and not diffusers_path(finished.checkpoints[-1].path).exists():
+            finished.problems.append(
+                ("training.save_diffusers_format", "was off when this was trained; train again to have those files")
+            )
         progress(settings.max_train_steps, settings.max_train_steps, "finished before")
         return finished
     run = _Run(identity, files, settings, seed, base, encoded, header)
@@ -137,6 +147,8 @@ def _finished_result(
         try:
             header = read_header(checkpoint.path)
         except LoraFileError as error:
+            if on_other_training == "refuse":
+                raise StateRefusedError(f"a checkpoint of the finished training is gone or damaged: {error}") from error
             _LOG.warning("%s: trained again, because a checkpoint is gone or damaged: %s", identity.character_id, error)
             return None
         is_of_this_run = all(header.get(f"yokai_{name}") == getattr(result, name) for name in _FINGERPRINTS)
@@ -144,6 +156,15 @@ def _finished_result(
             _LOG.warning("%s is of another training: this one is done again.", checkpoint.path)
             return None
     return result
+
+
+def _require_own_checkpoints(files: TrainingFiles) -> None:
+    """Refuse to begin where LoRAs of this name lie that no training of ours has left: a fresh start removes them."""
+    if files.record.exists() or files.state.exists() or not files.folder.exists():
+        return
+    names = sorted(file.name for file in files.folder.iterdir() if files.is_checkpoint(file.name))
+    if names:
+        raise StateRefusedError(f"{files.folder} holds checkpoints of an unknown training ({', '.join(names[:3])})")
 
 
 def _encoding_progress(progress: Progress, step_count: int) -> Progress:
@@ -193,6 +214,7 @@ class _Run:
         self._remove_files(is_fresh=state is None)
         if state is None:
             _remove_folder(self._files.state)
+            self._require_exportable()
             self._validate()
         else:
             self._continue(state)
@@ -281,14 +303,25 @@ class _Run:
         }
         save_state(self._files.state, self._identity, state)
 
+    def _require_exportable(self) -> None:
+        """Write and check the untrained adapter once: what no file can hold must not show after hours."""
+        with tempfile.TemporaryDirectory(prefix="yokai-lora-") as scratch:
+            path = UPath(scratch) / "untrained.safetensors"
+            export_lora(path, self._loop.model.parts, self._base, {}, self._dtype)
+
+    @property
+    def _dtype(self) -> "torch.dtype":
+        """Dtype of LoRA files."""
+        import torch
+
+        return torch.float32 if self._base.precision == "no" else torch.float16
+
     def _validate(self) -> None:
         loss = self._loop.validation_loss()
         if loss is not None:
             self._validation.append((self._loop.step, loss))
 
     def _export(self) -> None:
-        import torch
-
         settings, base, step = self._settings, self._base, self._loop.step
         rank, path = settings.network_dim, self._files.checkpoint(step)
         title = path.name.removesuffix(".safetensors")
@@ -302,7 +335,7 @@ class _Run:
             self._loop.model.parts,
             base,
             header | self._header,
-            torch.float32 if base.precision == "no" else torch.float16,
+            self._dtype,
             with_diffusers_format=settings.save_diffusers_format,
         )
 
@@ -326,7 +359,7 @@ class _Run:
         name = f"{self._files.name}-step"
         for file in list(folder.iterdir()):
             is_unfinished = file.name.startswith(f".{name}") and TEMPORARY_MARK in file.name
-            is_checkpoint = file.name.startswith(name) and file.name.endswith(".safetensors")
+            is_checkpoint = self._files.is_checkpoint(file.name)
             if is_unfinished or (is_checkpoint and is_fresh):
                 file.unlink()
 

@@ -102,7 +102,9 @@ def test_the_same_command_again_goes_on_and_then_does_nothing(
     resumed = call(*command)
     assert resumed.exit_code == 0
     assert "went on from step 2" in resumed.output
+    before = {file: file.read_bytes() for file in (tmp_path / "out").glob("*.safetensors")}
     assert "nothing was left to do" in call(*command).output
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_other_options_do_not_overwrite_a_training(folder: Path, base: Path, tmp_path: Path) -> None:
@@ -136,6 +138,12 @@ def test_what_cannot_work_is_said_before_anything_is_trained(
     assert done.exit_code == 2
     assert words in done.output
     assert "Traceback" not in done.output
+
+
+def test_output_among_the_images_is_refused(folder: Path, base: Path) -> None:
+    """The next start would train on the loss curve."""
+    done = call(folder, "--output", folder / "rex.safetensors", "--trigger", "z", *options(base))
+    assert (done.exit_code, "--output elsewhere" in done.output) == (2, True)
 
 
 def test_two_trainings_at_once_in_one_place_are_refused(folder: Path, base: Path, tmp_path: Path) -> None:

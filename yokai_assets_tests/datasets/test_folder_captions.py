@@ -108,3 +108,20 @@ def test_names_with_accents_match(tmp_path: Path) -> None:
     (tmp_path / "\u00e9t\u00e9.txt").write_text("zkr, summer")
     write_lines(tmp_path / "metadata.jsonl", {"file_name": "caf\u00e9.png", "text": "zkr, coffee"})
     assert sorted(captions(read_training_folder(tmp_path)).values()) == ["zkr, coffee", "zkr, summer"]
+
+
+def test_others_are_what_captions_say_without_the_trigger(tmp_path: Path) -> None:
+    """Protects: prior preservation keeps the base model under these texts; one about the character would unteach it."""
+    for number, caption in enumerate(
+        ["zkr, red hat", "zkr, a photo of zkr in the sun, outdoors", "ZKR", "zkr, red hat"]
+    ):
+        save(tmp_path / f"{number}.png", number, caption)
+    assert read_training_folder(tmp_path, trigger="zkr").others() == ("outdoors", "red hat")
+
+
+def test_without_a_trigger_nobody_is_another(tmp_path: Path) -> None:
+    """Protects: nothing tells which words of a caption are the character."""
+    for number, caption in enumerate(["a dog, up", "the dog, down"]):
+        save(tmp_path / f"{number}.png", number, caption)
+    found = read_training_folder(tmp_path)
+    assert (found.trigger, found.others()) == (None, ())

@@ -1,5 +1,6 @@
 """Opening a base model: families, fingerprints, independence of copies, and errors with a remedy."""
 
+import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from yokai_assets.training import base_model
 from yokai_assets.training.base_model import BaseModel, BaseModelError, open_base_model
 from yokai_assets.training.export import read_header
 from yokai_assets.training.fingerprints import file_fingerprint
@@ -253,3 +255,51 @@ def test_a_lora_says_what_its_base_predicts(base: BaseModel, base_folder: Path, 
     towards_noise = train_lora(*tiny_training(layout), settings, "cpu", 0, header={}, base=same_weights)
     assert not towards_noise.was_finished
     assert not np.allclose(towards_noise.losses, result.losses)
+
+
+def test_a_single_file_has_the_vae_of_its_folder_in_full_precision(
+    base: BaseModel, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded to half precision on the way, it would give other latents under the same key."""
+    file = single_file(base, base_folder, tmp_path)
+    monkeypatch.setattr(base_model, "_usable_precision", lambda wanted, device: (wanted, ()))
+    opened = open_base_model(str(file), "cpu", precision="bf16")
+    exact = base.vae.state_dict()
+    assert all(torch.equal(exact[name], weight) for name, weight in opened.vae.state_dict().items())
+    assert opened.pipeline.unet.dtype == torch.bfloat16
+
+
+def test_configs_beside_a_single_file_are_part_of_it(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
+    """Scaling, tokenizer and schedule come from there: with others, cached latents are of another VAE."""
+    file = single_file(base, base_folder, tmp_path)
+    before = open_base_model(str(file), "cpu")
+    config = file.with_suffix("") / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"scaling_factor": 0.5}))
+    after = open_base_model(str(file), "cpu")
+    assert (after.fingerprint != before.fingerprint, after.vae_fingerprint != before.vae_fingerprint) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "words"),
+    [
+        ("scheduler", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "another noise process"),
+        ("scheduler", {"prediction_type": "flow"}, "another noise process"),
+        ("unet", {"in_channels": 9}, "inpainting"),
+    ],
+)
+def test_a_base_of_the_right_shape_for_something_else_is_refused(
+    tmp_path: Path, part: str, changes: dict[str, Any], words: str
+) -> None:
+    """Trained as if it were the ordinary one, it gives LoRAs that draw noise, without an error."""
+    unet = {"in_channels": 9} if part == "unet" else {}
+    folder = make_base(tmp_path / "base", unet_options=unet)
+    if part == "scheduler":
+        file = folder / "scheduler" / "scheduler_config.json"
+        kind = changes.get("_class_name")
+        values = {"_class_name": kind, "num_train_timesteps": 1000} if kind else json.loads(file.read_text()) | changes
+        file.write_text(json.dumps(values))
+        index = folder / "model_index.json"
+        if kind:
+            index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", kind]}))
+    with pytest.raises(BaseModelError, match=words):
+        open_base_model(str(folder), "cpu")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.cache import TensorCache
 from yokai_assets.training.checkpoints import StateRefusedError
 from yokai_assets.training.encoding import encode_dataset
-from yokai_assets.training.export import read_header
+from yokai_assets.training.export import ExportError, read_header
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.images import items_of
 from yokai_assets.training.loop import TrainingDivergedError, TrainingLoop
@@ -171,7 +172,7 @@ def test_a_dataset_that_a_kill_left_aside_is_found(base: BaseModel, layout: Layo
     dataset = make_dataset(layout)
     folder = layout.training_data(CHARACTER)
     folder.rename(folder.parent / f".{folder.name}.retired")
-    settings = make_settings(layout.root, max_train_steps=1)
+    settings = make_settings(layout.root, max_train_steps=1, lr_warmup_steps=0)
     result = train_lora(*tiny_training(layout, dataset), settings, "cpu", 0, header={}, base=base)
     assert (result.train_count, result.problems) == (4, [])
     assert folder.exists()
@@ -179,7 +180,7 @@ def test_a_dataset_that_a_kill_left_aside_is_found(base: BaseModel, layout: Layo
 
 def test_what_is_not_done_as_asked_is_told(base: BaseModel, layout: Layout) -> None:
     """The result, its record and whoever shows them say that another precision was used."""
-    settings = make_settings(layout.root, max_train_steps=1)
+    settings = make_settings(layout.root, max_train_steps=1, lr_warmup_steps=0)
     noted = replace(base, notes=("fp16 is used instead",))
     wanted = [("training.mixed_precision", "fp16 is used instead")]
     for was_finished in (False, True):
@@ -253,6 +254,32 @@ def test_where_another_training_lies_it_can_be_left_alone(
     assert (result.was_finished, result.resumed_from_step) == ((True, 0) if is_finished else (False, 3))
 
 
+def test_files_of_others_are_not_taken_for_checkpoints(base: BaseModel, layout: Layout) -> None:
+    """A folder may hold kohya's own checkpoints of the same name; a fresh start removes only ours."""
+    folder = layout.lora(CHARACTER)
+    folder.mkdir(parents=True)
+    foreign = [folder / f"{CHARACTER}-step00000500.safetensors", folder / f"{CHARACTER}-stepmother.safetensors"]
+    for file in foreign:
+        file.write_bytes(b"somebody's")
+    train(base, layout, max_train_steps=1)
+    assert all(file.read_bytes() == b"somebody's" for file in foreign)
+    TrainingFiles.of_character(layout, CHARACTER).record.unlink()
+    with pytest.raises(StateRefusedError, match="unknown training"):
+        train_lora(
+            *tiny_training(layout), make_settings(layout.root), "cpu", 0, header={}, base=base,
+            on_other_training="refuse",
+        )  # fmt: skip
+
+
+def test_modules_that_no_file_can_hold_show_before_training(sdxl_base: BaseModel, layout: Layout) -> None:
+    """An export that fails at the first checkpoint fails hours later; a misspelt name never would."""
+    with pytest.raises(ExportError, match="add_embedding"):
+        train(sdxl_base, layout, target_modules=("to_q", "add_embedding.linear_1"))
+    with pytest.raises(TargetModulesError, match="no module to_vv"):
+        train(sdxl_base, layout, target_modules=("to_q", "to_vv"))
+    assert not list(layout.lora(CHARACTER).glob("*.safetensors"))
+
+
 def test_the_header_names_everything_a_lora_was_made_of(base: BaseModel, layout: Layout) -> None:
     """Months later the file alone must say what it is: base, images, options, code; and UIs list its tags."""
     result = train(base, layout, max_train_steps=2, gradient_accumulation_steps=2, noise_offset=0.1)
@@ -275,7 +302,9 @@ def test_the_header_names_everything_a_lora_was_made_of(base: BaseModel, layout:
     buckets = json.loads(header["ss_bucket_info"])["buckets"]
     assert [(bucket["resolution"], bucket["count"]) for bucket in buckets.values()] == [([16, 32], 2), ([32, 32], 2)]
     assert (header["ss_total_batch_size"], header["ss_noise_offset"], header["ss_steps"]) == ("4", "0.1", "2")
-    assert not [key for key, value in header.items() if str(layout.root) in value], "no path of the user's machine"
+    private = (str(layout.root.parent), str(Path(base.name).parent))
+    assert not [key for key, value in header.items() if any(path in value for path in private)], "no local path"
+    assert header["ss_sd_model_name"] == Path(base.name).name
 
 
 def test_a_preset_fills_what_is_unset_and_what_is_far_off_is_told(base: BaseModel, layout: Layout) -> None:

@@ -1,5 +1,7 @@
 """Assets of one character from training to publication. The loop is `yokai_assets.training`, judging `.evaluation`."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -8,11 +10,11 @@ import polars as pl
 from yokai_assets.analysis import load_vocabulary
 from yokai_assets.captioning import stranger_captions
 from yokai_assets.defs.characters.inputs import load_registry, yardstick_vectors
-from yokai_assets.defs.characters.options import TrainingOptions
+from yokai_assets.defs.characters.options import TrainingOptions, at_series_size
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
-from yokai_assets.defs.results import made, picture, records, table_version, timed
+from yokai_assets.defs.results import made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.evaluation import evaluate_character, load_evaluation
 from yokai_assets.previews.training import grad_norm_chart, loss_chart
@@ -45,17 +47,18 @@ def lora_model(
     header = {
         "yokai_series": chosen.series,
         "yokai_character": character,
-        "yokai_dataset_version": table_version(training_dataset),
+        "yokai_dataset_version": _data_version(context, "training_dataset"),
     }
     result = train_lora(
         items_of(training_dataset, character, layout), TrainingFiles.of_character(layout, character),
-        chosen.training, settings.device(), chosen.seed,
+        at_series_size(chosen.training), settings.device(), chosen.seed,
         header=header, prior_captions=strangers, progress=progress.of(context),
     )  # fmt: skip
     for setting, note in result.problems:
         context.log.warning(f"{setting}: {note}")
-    version = read_header(result.checkpoints[-1].path)["sshs_model_hash"][:32]
-    return made("lora_model", settings.load(), version=version, metadata=_training_metadata(result))
+    written = read_header(result.checkpoints[-1].path)
+    metadata = _training_metadata(result, written)
+    return made("lora_model", settings.load(), version=written["sshs_model_hash"][:32], metadata=metadata)
 
 
 @dg.asset(partitions_def=CHARACTERS, pool=GPU_POOL, deps=[lora_model])
@@ -113,24 +116,28 @@ def published_lora(context: dg.AssetExecutionContext, settings: SettingsResource
     return made("published_lora", chosen, version=published.tensors_sha256[:32], metadata=metadata)
 
 
+def _data_version(context: dg.AssetExecutionContext, asset: str) -> str:
+    """Return the data version of this partition of an asset; empty where it was never made."""
+    found = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[context.partition_key]), limit=1
+    ).records
+    record = found[0].asset_materialization if found else None
+    return (record.tags or {}).get("dagster/data_version", "") if record else ""
+
+
 def _lineage(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Return the data versions of everything that the LoRA was made of, by asset."""
-    versions = {"run": context.run.run_id}
-    for asset in ("character_members", "captions", "training_dataset", "lora_model", "lora_evaluation"):
-        found = context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[context.partition_key]), limit=1
-        ).records
-        record = found[0].asset_materialization if found else None
-        versions[asset] = (record.tags or {}).get("dagster/data_version", "") if record else ""
-    return versions
+    assets = ("character_members", "captions", "training_dataset", "lora_model", "lora_evaluation")
+    return {"run": context.run.run_id, **{asset: _data_version(context, asset) for asset in assets}}
 
 
-def _training_metadata(result: TrainingResult) -> dict[str, Any]:
+def _training_metadata(result: TrainingResult, header: Mapping[str, str]) -> dict[str, Any]:
+    validation = pl.DataFrame(result.validation_losses, schema={"step": pl.Int64, "loss": pl.Float64}, orient="row")
     return {
         "step_count": len(result.losses),
         "loss_final": round(float(result.losses[-20:].mean()), 6),
         "validation_loss_final": result.validation_losses[-1][1] if result.validation_losses else None,
-        "validation_losses": dg.MetadataValue.json(result.validation_losses),
+        "validation_losses": records(validation, limit=100),
         "loss_curve": picture(loss_chart(result), "loss"),
         "grad_norm_curve": picture(grad_norm_chart(result), "gradient norm"),
         "train_image_count": result.train_count,
@@ -145,8 +152,10 @@ def _training_metadata(result: TrainingResult) -> dict[str, Any]:
         "was_finished": result.was_finished,
         "problems": dg.MetadataValue.json(result.problems),
         "base_fingerprint": result.base_fingerprint,
-        "dataset_fingerprint": result.dataset_fingerprint,
-        "config_fingerprint": result.config_fingerprint,
+        "dataset_version": header["yokai_dataset_version"],
+        "code_version": header["yokai_code_version"],
+        "config": dg.MetadataValue.json(json.loads(header["yokai_config"])),
+        "training_images": dg.MetadataValue.json(json.loads(header["yokai_training_images"])),
         "checkpoint": dg.MetadataValue.path(str(result.checkpoints[-1].path)),
     }
 

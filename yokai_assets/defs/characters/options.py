@@ -32,6 +32,14 @@ class TrainingConfig(dg.Config):
         return settings.model_copy(update={"training": TrainingSettings.model_validate({**explicit, **chosen})})
 
 
+def at_series_size(training: TrainingSettings) -> TrainingSettings:
+    """Return the options with the resolution as the series' settings have it, whatever a preset would take.
+
+    Training sets and test pictures are made at that size, too.
+    """
+    return training.model_copy(update={"resolution_px": training.resolution_px})
+
+
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
