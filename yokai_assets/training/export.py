@@ -222,8 +222,8 @@ def _outputs(base: BaseModel, networks: Mapping[str, Any]) -> "list[torch.Tensor
     # Two latent pixels a side where the UNet is narrowest: enough for every module to take part.
     side = 2 ** len(unet.config["block_out_channels"])
     with torch.no_grad():
-        encoded = encode_captions(pipeline, [_CHECKED_CAPTION])
-        tokens, pooled = (None if one is None else one.float().cpu() for one in encoded)
+        tokens, pooled = encode_captions(pipeline, [_CHECKED_CAPTION])
+        tokens, pooled = tokens.float().cpu(), None if pooled is None else pooled.float().cpu()
         noisy = torch.randn((1, unet.config["in_channels"], side, side), generator=generator)
         conditions = None
         if pooled is not None:

@@ -2,6 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
+from typing import get_args
 
 import dagster as dg
 import pytest
@@ -51,7 +52,7 @@ def test_bounds_hold_in_the_launchpad(wrong: dict[str, float]) -> None:
 def test_choices_are_choices() -> None:
     """The launchpad offers them; free text would be refused only when the step runs."""
     kinds = {name: field.annotation for name, field in TrainingOptions.model_fields.items()}
-    enums = [kind for kind in kinds["optimizer"].__args__ if isinstance(kind, type) and issubclass(kind, Enum)]
+    enums = [kind for kind in get_args(kinds["optimizer"]) if isinstance(kind, type) and issubclass(kind, Enum)]
     assert [choice.value for choice in enums[0]] == ["adamw", "adamw8bit", "prodigy"]
     assert issubclass(TrainingOptions, TrainingConfig)
 

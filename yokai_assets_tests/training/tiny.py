@@ -190,7 +190,7 @@ def read_curves(files: TrainingFiles) -> dict[str, list[tuple[int, float]]]:
     """Return tag -> (step, value) of the TensorBoard event files of a training, as a viewer reads them."""
     import struct
 
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     curves: dict[str, list[tuple[int, float]]] = {}
     for file in sorted(files.tensorboard.glob("events.out.tfevents.*")):
