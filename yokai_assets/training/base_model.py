@@ -356,7 +356,8 @@ def _fingerprints(source: Path, memory: UPath | Path | None) -> tuple[str, str, 
         whole = file_fingerprint(source, memory)
         configs = source.with_suffix("")
         beside = [folder_fingerprint(configs / part, memory) for part in (*_VAE_PARTS, *_TEXT_PARTS, *_UNET_PARTS)]
-        return tuple(sha256_of_parts(name, whole, *beside) for name in ("vae", "text", "unet"))
+        vae, text, unet = (sha256_of_parts(name, whole, *beside) for name in ("vae", "text", "unet"))
+        return vae, text, unet
 
     def of_parts(parts: tuple[str, ...]) -> str:
         return sha256_of_parts(*((part, folder_fingerprint(source / part, memory)) for part in parts))

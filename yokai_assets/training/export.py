@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from yokai_assets.devices import free_device_memory
 from yokai_assets.storage.files import whole_file
 from yokai_assets.training import safetensors_header
 from yokai_assets.training.base_model import BaseModel, encode_captions
@@ -126,6 +127,8 @@ def verify_export(path: Path, parts: Mapping[str, Any], base: BaseModel) -> Veri
         _require_all_names(path, set(tensors), parts, base)
     wanted = {name: adapter_modules(part) for name, part in parts.items()}
     outputs = _outputs(base, _rebuilt(parts, base, dtype))
+    # Pipelines hold themselves in reference cycles; two fp32 copies of SDXL's UNet are 20 GB.
+    free_device_memory()
     # A temporary file has no suffix to tell its type by, so its tensors are passed in; diffusers' own layout carries
     # its alphas in the header, which only a file has.
     loaded = _loaded(path.name, dict(tensors) if is_kohya else str(path), tuple(parts), base)
