@@ -8,7 +8,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -105,6 +108,11 @@ def limit_threads(cpu_threads: int) -> int:
     threads = cpu_threads or available
     torch.set_num_threads(threads)
     return threads
+
+
+def to_device(tensor: "torch.Tensor", device: str) -> "torch.Tensor":
+    """Return a tensor of the CPU on a device; a GPU copies it from pinned memory, without being waited for."""
+    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def has_native_bf16(device: str) -> bool:

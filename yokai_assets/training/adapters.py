@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from yokai_assets.devices import to_device
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.base_model import BaseModel, TextEmbedding, encode_captions
 from yokai_assets.training.quiet import quiet_about_precision
@@ -94,9 +95,9 @@ class AdaptedModel:
                 return encode_captions(self._pipeline, list(captions))
         found = [self._texts[caption] for caption in captions]
         pooled = [text.pooled for text in found if text.pooled is not None]
-        place = {"device": self._base.device, "dtype": self._base.dtype}
-        tokens = torch.stack([text.tokens for text in found]).to(**place)
-        return tokens, torch.stack(pooled).to(**place) if pooled else None
+        device, dtype = self._base.device, self._base.dtype
+        tokens = to_device(torch.stack([text.tokens for text in found]), device).to(dtype)
+        return tokens, to_device(torch.stack(pooled), device).to(dtype) if pooled else None
 
     def predict(
         self, noisy: "torch.Tensor", timesteps: "torch.Tensor", captions: Sequence[str], time_ids: "torch.Tensor"

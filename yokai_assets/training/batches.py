@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yokai_assets.devices import to_device
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.encoding import EMPTY_CAPTION, EncodedDataset, Example
 
@@ -29,8 +30,8 @@ class Batch:
         timesteps: i64 [B].
         weights: f32 [B, 1, h, w], of the loss.
         time_ids: f32 [B, 6], SDXL's size conditioning.
-        is_prior: bool [B]; the text of these images is about others, and their target is what the base model itself
-            predicts.
+        is_prior: bool [B], always on the CPU, because asking a GPU makes it wait; the text of these images is about
+            others, and their target is what the base model itself predicts.
         captions: B texts.
     """
 
@@ -49,7 +50,8 @@ class Batch:
 
     def to(self, device: str) -> "Batch":
         """Return the batch on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self.tensors), captions=self.captions)
+        moved = [to_device(tensor, device) for tensor in self.tensors[:-1]]
+        return Batch(*moved, is_prior=self.is_prior, captions=self.captions)
 
     def split(self, size: int) -> "Iterator[Batch]":
         """Yield the batch in parts of at most `size` images."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from yokai_assets.devices import free_device_memory, is_out_of_memory
+from yokai_assets.devices import free_device_memory, is_out_of_memory, to_device
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.adapters import AdaptedModel
 from yokai_assets.training.base_model import BaseModel
@@ -232,15 +232,14 @@ class TrainingLoop:
         noisy = scheduler.add_noise(batch.latents, batch.noise, timesteps)
         target = denoising_target(scheduler, batch.latents, batch.noise, batch.timesteps)
         if batch.is_prior.any():
-            target = target.clone()
-            target[batch.is_prior] = self._base_prediction(noisy, batch)
+            rows = to_device(batch.is_prior.nonzero().flatten(), self._base.device)
+            target = target.index_copy(0, rows, self._base_prediction(noisy, batch, rows))
         prediction = self.model.predict(noisy, batch.timesteps, batch.captions, batch.time_ids)
         return masked_error(prediction, target, batch.weights)
 
-    def _base_prediction(self, noisy: "torch.Tensor", batch: Batch) -> "torch.Tensor":
-        """Return what the base model says of the prior's images, f32."""
-        rows = batch.is_prior
-        captions = [caption for caption, prior in zip(batch.captions, rows.tolist(), strict=True) if prior]
+    def _base_prediction(self, noisy: "torch.Tensor", batch: Batch, rows: "torch.Tensor") -> "torch.Tensor":
+        """Return what the base model says of the prior's images, f32; `rows` are where they are, on the device."""
+        captions = [caption for caption, prior in zip(batch.captions, batch.is_prior.tolist(), strict=True) if prior]
         with self.model.without_adapters():
             return self.model.predict(noisy[rows], batch.timesteps[rows], captions, batch.time_ids[rows]).float()
 
