@@ -138,9 +138,8 @@ def show_presets() -> None:
 
 def _require_another_folder(folder: Path, files: TrainingFiles) -> None:
     """Keep curves and samples from being taken for training images the next time."""
-    target = Path(str(files.folder)).resolve()
-    if target == folder.resolve() or target.parent == folder.resolve():
-        raise TrainingFolderError(f"{files.folder}: lies in the folder of the images. Choose an --output elsewhere.")
+    if Path(str(files.folder)).resolve() == folder.resolve():
+        raise TrainingFolderError(f"{files.folder}: is the folder of the images. Choose an --output elsewhere.")
 
 
 def _files_of(folder: Path, output: Path, name: str | None, cache: Path | None) -> TrainingFiles:
