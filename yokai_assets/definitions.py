@@ -10,7 +10,7 @@ import dagster as dg
 
 from yokai_assets.defs.characters import assets as character_assets
 from yokai_assets.defs.characters import checks as character_checks
-from yokai_assets.defs.characters import dataset, dataset_checks, models
+from yokai_assets.defs.characters import dataset, dataset_checks, evaluation, models
 from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.episodes import checks as episode_checks
 from yokai_assets.defs.io import ParquetIOManager
@@ -19,6 +19,7 @@ from yokai_assets.defs.operations.sensors import SENSORS
 from yokai_assets.defs.policies import with_policy
 from yokai_assets.defs.reports import assets as report_assets
 from yokai_assets.defs.reports import checks as report_checks
+from yokai_assets.defs.reports import comparison
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.series import assets as series_assets
 from yokai_assets.defs.series import checks as series_checks
@@ -42,7 +43,9 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         *character_assets.ASSETS,
         *dataset.ASSETS,
         *models.ASSETS,
+        *evaluation.ASSETS,
         *report_assets.ASSETS,
+        *comparison.ASSETS,
     ]
     return dg.Definitions(
         assets=list(dg.map_asset_specs(with_policy, assets)),
@@ -52,6 +55,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             *dataset_checks.CHECKS,
             *character_checks.CHECKS,
             *report_checks.CHECKS,
+            *comparison.CHECKS,
         ],
         jobs=JOBS,
         schedules=SCHEDULES,

@@ -4,7 +4,7 @@ The checks themselves stand beside the assets of their domain.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,22 @@ from typing import Any
 import dagster as dg
 
 from yokai_assets.defs.results import records
+
+BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
+    "frames": ("frames_are_readable",),
+    "embeddings": ("vectors_are_sound", "every_instance_is_embedded"),
+    "clusters": ("clusters_are_usable",),
+    "group_quality": ("groups_are_found_again",),
+    "training_dataset": ("dataset_is_large_enough", "captions_cover_dataset"),
+    "lora_evaluation": (
+        "lora_beats_base",
+        "lora_draws_this_character",
+        "lora_does_not_copy",
+        "lora_follows_prompts",
+        "pictures_are_pictures",
+    ),
+}
+"""Asset -> its checks that stop what follows. A test holds this against the definitions."""
 
 
 def partitioned_check(
@@ -47,6 +63,12 @@ class LatestEvaluation:
     at: datetime
     passed: bool
     severity: dg.AssetCheckSeverity
+    description: str = ""
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether it failed as an error."""
+        return not self.passed and self.severity == dg.AssetCheckSeverity.ERROR
 
 
 def latest_evaluations(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, LatestEvaluation]:
@@ -58,9 +80,16 @@ def latest_evaluations(instance: dg.DagsterInstance, asset: str, check: str) -> 
             evaluation = record.event.asset_check_evaluation if record.event else None
             if record.event and evaluation:
                 at = datetime.fromtimestamp(record.event.timestamp, UTC)
-                latest.setdefault(record.partition, LatestEvaluation(at, evaluation.passed, evaluation.severity))
+                said = (evaluation.passed, evaluation.severity, evaluation.description or "")
+                latest.setdefault(record.partition, LatestEvaluation(at, *said))
         cursor = records[-1].id
     return latest
+
+
+def failed_blocking_checks(instance: dg.DagsterInstance, asset: str, partition: str) -> dict[str, str]:
+    """Return the blocking checks that failed last for a partition, with what they said."""
+    latest = {name: latest_evaluations(instance, asset, name).get(partition) for name in BLOCKING_CHECKS[asset]}
+    return {name: found.description for name, found in latest.items() if found and found.is_blocking}
 
 
 def judged(

@@ -42,8 +42,9 @@ POLICIES: dict[str, AssetPolicy] = {
     "captions": AssetPolicy("characters", ("pytorch", "parquet"), "2", pool=GPU_POOL),
     "training_dataset": AssetPolicy("characters", ("python", "parquet"), "2"),
     "lora_model": AssetPolicy("characters", ("pytorch", "huggingface"), "3", pool=GPU_POOL),
-    "lora_evaluation": AssetPolicy("characters", ("pytorch", "parquet"), "1", pool=GPU_POOL),
-    "published_lora": AssetPolicy("characters", ("huggingface",), "1"),
+    "lora_evaluation": AssetPolicy("characters", ("pytorch", "parquet"), "2", pool=GPU_POOL),
+    "published_lora": AssetPolicy("characters", ("huggingface",), "2"),
+    "lora_comparison": AssetPolicy("report", ("python", "parquet"), "1"),
     "catalog": AssetPolicy("report", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),
     "gallery": AssetPolicy("report", ("python", "json"), "1"),
 }

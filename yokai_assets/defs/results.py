@@ -44,6 +44,7 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
     "lora_model": ("training", "seed"),
     "lora_evaluation": ("evaluation", "seed"),
     "published_lora": (),
+    "lora_comparison": ("seed",),
     "catalog": (),
     "gallery": (),
 }

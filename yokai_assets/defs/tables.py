@@ -21,6 +21,7 @@ ASSET_TABLES: dict[str, TableSpec] = {
     "captions": tables.CAPTIONS,
     "training_dataset": tables.DATASET,
     "lora_evaluation": tables.EVALUATIONS,
+    "lora_comparison": tables.LORA_COMPARISONS,
 }
 
 

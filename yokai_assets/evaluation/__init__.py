@@ -8,20 +8,24 @@ from yokai_assets.evaluation.choice import choose_checkpoint, score_checkpoint
 from yokai_assets.evaluation.evaluate import EvaluationResult, evaluate_character
 from yokai_assets.evaluation.grid import EvaluationError, find_checkpoints, select_checkpoints
 from yokai_assets.evaluation.record import (
+    AnchorRecord,
     CheckpointRecord,
     EvaluationRecord,
     Measure,
     PictureRecord,
+    WeightRecord,
     load_evaluation,
 )
 
 __all__ = [
+    "AnchorRecord",
     "CheckpointRecord",
     "EvaluationError",
     "EvaluationRecord",
     "EvaluationResult",
     "Measure",
     "PictureRecord",
+    "WeightRecord",
     "choose_checkpoint",
     "evaluate_character",
     "find_checkpoints",

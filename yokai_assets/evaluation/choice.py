@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 IDENTIFICATION_WEIGHT = 0.25
-PROMPT_LOSS_TOLERANCE = 0.1
+PROMPT_LOSS_TOLERANCE = 0.25
 DIVERSITY_FLOOR = 0.5
-MEMORISED_TOLERANCE = 0.1
+MEMORISED_TOLERANCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,7 @@ class Judgement:
         likeness: Share of the distance base to real that is covered, -1 to 1.5; where that is undefined, the
             resemblance.
         identification: Share of pictures recognised as the right character (0-1).
-        prompt_loss: Share of the base model's image-text cosine that is lost; 0 where no prompt can be
-            judged.
+        prompt_loss: Share of the base model's prompt-following that is lost (0-1); 0 where it cannot be told.
         diversity_ratio: Diversity of drawn pictures over that of real ones.
         memorised_share: Share of pictures suspiciously near to a training picture (0-1).
         defect_share: Share of pictures that are black, constant or not a number (0-1).
@@ -50,8 +49,8 @@ class Score:
 def score_checkpoint(judgement: Judgement) -> Score:
     """Return the score of a checkpoint.
 
-    `score = likeness + 0.25 identification - max(0, prompt_loss - 0.1) - max(0, 0.5 - diversity_ratio)
-    - max(0, memorised_share - 0.1) - defect_share`, all in shares of the distance from the base model (0) to
+    `score = likeness + 0.25 identification - max(0, prompt_loss - 0.25) - max(0, 0.5 - diversity_ratio)
+    - max(0, memorised_share - 0.25) - defect_share`, all in shares of the distance from the base model (0) to
     real pictures (1).
     """
     parts = {

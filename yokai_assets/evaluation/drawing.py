@@ -30,8 +30,8 @@ class PictureModel(Protocol):
         """sha256 of the base model's weights."""
         ...
 
-    def build_pipeline(self, lora_path: Path | None = None) -> Any:
-        """Return a diffusers text-to-image pipeline, with a LoRA at full strength if one is given."""
+    def build_pipeline(self, lora_path: Path | None = None, weight: float = 1.0) -> Any:
+        """Return a diffusers text-to-image pipeline, with a LoRA at some weight if one is given."""
         ...
 
 

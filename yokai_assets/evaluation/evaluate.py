@@ -6,60 +6,50 @@ the old evaluation or the new one.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
-from PIL import Image
 from upath import UPath
 
-from yokai_assets.devices import free_device_memory
+from yokai_assets.evaluation.anchors import anchor_table, load_vectors, save_vectors, vectors_of
 from yokai_assets.evaluation.choice import choose_checkpoint
-from yokai_assets.evaluation.drawing import (
-    PictureModel,
-    draw_grid,
-    picture_defect,
-    save_picture,
-    to_image,
-)
-from yokai_assets.evaluation.grid import (
-    EvaluationError,
-    GridCell,
-    find_checkpoints,
-    prompt_grid,
-    select_checkpoints,
-)
-from yokai_assets.evaluation.judging import DrawnGrid, Yardsticks, judge, judgement_of, measure_pictures
-from yokai_assets.evaluation.record import (
-    RECORD_FILE,
-    EvaluationRecord,
-    PictureRecord,
-)
+from yokai_assets.evaluation.drawing import PictureModel
+from yokai_assets.evaluation.grid import EvaluationError, find_checkpoints, prompt_grid, select_checkpoints
+from yokai_assets.evaluation.judging import Judge, Yardsticks, measure_pictures
+from yokai_assets.evaluation.record import RECORD_FILE, EvaluationRecord, PictureRecord, comparable_vectors
 from yokai_assets.evaluation.reporting import (
+    CLOSEST_FILE,
     COMPARISON_FILE,
-    SHOWN_COLUMNS,
+    WEIGHTS_FILE,
     Judged,
-    Work,
     build_record,
-    save_comparison,
-    shown_cells,
+    save_sheets,
+)
+from yokai_assets.evaluation.rounds import (
+    SHOWN_COLUMNS,
+    Round,
+    UnusableCheckpointError,
+    Work,
+    draw_at_weight,
+    draw_round,
+    weights_hash,
 )
 from yokai_assets.evaluation.subjects import (
     CharacterMatte,
     ImageTextEncoder,
     RealImages,
-    embed_drawn,
     exemplar_vectors,
     read_real_images,
 )
+from yokai_assets.evaluation.weights import FULL_WEIGHT, try_weights, weight_cells
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings import Settings
 from yokai_assets.storage.files import write_text
-from yokai_assets.storage.folders import local_copy, replaced_folder
+from yokai_assets.storage.folders import replaced_folder
 from yokai_assets.storage.layout import Layout
-from yokai_assets.training.record import Checkpoint
-from yokai_assets.training.safetensors_header import LoraFileError, tensors_sha256
+from yokai_assets.training.files import TrainingFiles
+from yokai_assets.training.record import Checkpoint, read_training_record
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,6 +74,15 @@ class EvaluationResult:
     def chosen_step(self) -> int:
         """Step of the checkpoint to publish."""
         return self.record.chosen_step
+
+    def sheets(self) -> dict[str, tuple[UPath, str]]:
+        """Return the pictures to look at that there are: name -> file and what it shows."""
+        found = {
+            "sample_grid": (self.comparison, "real images, base model, checkpoints"),
+            "weight_grid": (self.folder / WEIGHTS_FILE, "the chosen checkpoint at each weight"),
+            "closest_pairs": (self.folder / CLOSEST_FILE, "drawn pictures and the training images nearest to them"),
+        }
+        return {name: sheet for name, sheet in found.items() if sheet[0].exists()}
 
     @property
     def reason(self) -> str:
@@ -149,6 +148,9 @@ def evaluate_character(
             precision=settings.training.mixed_precision,
             cache=layout.cache,
         )
+    evaluation = settings.evaluation
+    tried_weights = {*evaluation.weights} - {FULL_WEIGHT}
+    sweep_count = len(tried_weights) * len(weight_cells(cells, evaluation.images_per_weight))
     target = layout.lora_tests(character_id)
     with replaced_folder(target, last=RECORD_FILE) as folder:
         work = Work(
@@ -163,11 +165,18 @@ def evaluate_character(
             side_px=max(8, settings.training.resolution_px // 8 * 8),
             folder=folder,
             progress=progress,
-            total_count=len(cells) * (1 + len(checkpoints)),
+            total_count=len(cells) * (1 + len(checkpoints)) + sweep_count,
         )
-        judged = _judge_all(work, checkpoints, yardsticks, training)
-        save_comparison(work, judged, held_out if held_out.shown else training)
-        record = build_record(work, judged, held_out, training, yardsticks, time.perf_counter() - started)
+        judge = _judge_of(work, yardsticks)
+        judged = _judge_all(work, checkpoints, judge, training)
+        others = [name for name in yardsticks.exemplars if name != character_id]
+        comparable = comparable_vectors(model.fingerprint, is_cut_out=matte is not None)
+        loaded = load_vectors(layout, others, comparable)
+        anchors = anchor_table(judge, judged.chosen, judged.rows[0], judged.base_grid, loaded)
+        save_vectors(vectors_of(judged.chosen_grid, judged.base_grid, judge), folder, comparable)
+        save_sheets(work, judged, held_out, training)
+        seconds = time.perf_counter() - started
+        record = build_record(work, judged, anchors, held_out, training, yardsticks, seconds)
         write_text(folder / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
     return EvaluationResult(record.to_table(), record, target, target / COMPARISON_FILE)
 
@@ -218,103 +227,65 @@ def _yardsticks(
     return Yardsticks.of(character_id, held_out.vectors, training.vectors, exemplars)
 
 
-def _judge_all(work: Work, checkpoints: Sequence[Checkpoint], yardsticks: Yardsticks, training: RealImages) -> Judged:
+def _judge_of(work: Work, yardsticks: Yardsticks) -> Judge:
     subjects = sorted({cell.subject for cell in work.cells if cell.subject})
     texts = dict(zip(subjects, work.model.embed_texts(subjects), strict=True)) if subjects else {}
-    samples, seed = work.settings.evaluation.bootstrap_samples, work.settings.seed
-    base, files = _draw(work, None)
-    rows = [judge(0, None, base, base, yardsticks, texts, samples, seed)]
-    pictures = _picture_records(0, base, files, yardsticks, training)
+    return Judge(yardsticks, texts, work.settings.evaluation.bootstrap_samples, work.settings.seed)
+
+
+def _judge_all(work: Work, checkpoints: Sequence[Checkpoint], judge: Judge, training: RealImages) -> Judged:
+    losses = _validation_losses(work)
+    base = draw_round(work, None)
+    base_row = judge.of(0, None, base.grid, base.grid).model_copy(update={"validation_loss": losses.get(0)})
+    rounds, rows = {0: base}, [base_row]
+    pictures = _picture_records(0, base, judge.yardsticks, training)
     for checkpoint in checkpoints:
         try:
-            digest = _weights_hash(checkpoint)
-            grid, files = _draw(work, checkpoint)
-        except _UnusableCheckpointError as error:
+            digest = weights_hash(checkpoint)
+            drawn = draw_round(work, checkpoint)
+        except UnusableCheckpointError as error:
             _LOG.warning("%s", error)
             work.problems.append(str(error))
             continue
-        name = work.layout.relative(checkpoint.path)
-        row = judge(checkpoint.step, name, grid, base, yardsticks, texts, samples, seed)
-        rows.append(row.model_copy(update={"tensors_sha256": digest}))
-        pictures += _picture_records(checkpoint.step, grid, files, yardsticks, training)
+        rounds[checkpoint.step] = drawn
+        row = judge.of(checkpoint.step, work.layout.relative(checkpoint.path), drawn.grid, base.grid)
+        known = {"tensors_sha256": digest, "validation_loss": losses.get(checkpoint.step)}
+        rows.append(row.model_copy(update=known))
+        pictures += _picture_records(checkpoint.step, drawn, judge.yardsticks, training)
     if len(rows) == 1:
         raise EvaluationError(
             f"{work.character_id}: no checkpoint can be used. {' '.join(work.problems)} Train the LoRA again."
         )
-    best, scores, reason = choose_checkpoint([judgement_of(row, rows[0], yardsticks) for row in rows[1:]])
+    best, scores, reason = choose_checkpoint([judge.judgement(row) for row in rows[1:]])
     found = {score.step: score for score in scores}
     scored = [
         row.model_copy(update={"score": found[row.step].total, "score_parts": found[row.step].parts})
         for row in rows[1:]
     ]
-    return Judged([rows[0], *scored], pictures, best.step, reason)
+    checkpoint = next(checkpoint for checkpoint in checkpoints if checkpoint.step == best.step)
+    evaluation = work.settings.evaluation
+    tried = try_weights(
+        evaluation.weights, evaluation.images_per_weight, rounds[best.step].grid, base.grid, judge,
+        lambda cells, weight: draw_at_weight(work, checkpoint, cells, weight),
+    )  # fmt: skip
+    return Judged([base_row, *scored], pictures, rounds, best.step, reason, tried)
 
 
-def _draw(work: Work, checkpoint: Checkpoint | None) -> tuple[DrawnGrid, list[str]]:
-    """Draw a checkpoint's grid (None: the base model's), save its pictures, embed them."""
-    step = checkpoint.step if checkpoint else 0
-    images: list[Image.Image] = []
-    defects: list[str | None] = []
-    files: list[str] = []
-    source = {
-        "checkpoint": checkpoint.path.name if checkpoint else "none",
-        "base": work.settings.training.base_model,
-    }
-    for cell, pixels in _pixels(work, checkpoint, step):
-        image = to_image(pixels)
-        name = f"step{step:06d}_prompt{cell.prompt_index}_seed{cell.seed}.png"
-        save_picture(image, work.folder / name, cell, work.settings.evaluation, source)
-        images.append(image)
-        defects.append(picture_defect(pixels))
-        files.append(name)
-    free_device_memory()
-    work.done_count += len(work.cells)
-    work.shown[step] = [images[index] for index in shown_cells(work.cells)]
-    segmentation, grey = work.settings.segmentation, work.settings.embedding.neutral_grey
-    threshold, batch_size = segmentation.presence_threshold, segmentation.batch_size
-    subject = embed_drawn(images, work.model, work.matte, threshold, grey, batch_size)
-    whole = embed_drawn(images, work.model, None, threshold, grey, batch_size) if work.matte else subject
-    return DrawnGrid(work.cells, subject, whole, defects), files
+def _validation_losses(work: Work) -> dict[int, float]:
+    """Return the losses on held-out images by step, as the training wrote them down."""
+    record = read_training_record(TrainingFiles.of_character(work.layout, work.character_id)) or {}
+    return {int(step): float(loss) for step, loss in record.get("validation_losses", [])}
 
 
-def _pixels(work: Work, checkpoint: Checkpoint | None, step: int) -> Iterator[tuple[GridCell, np.ndarray]]:
-    def report(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
-        work.progress(work.done_count + done, work.total_count, f"step {step}, {note}")
-
-    if checkpoint is None:
-        pipeline = work.base.build_pipeline(None)
-    else:
-        with local_copy(checkpoint.path) as path:
-            try:
-                pipeline = work.base.build_pipeline(path)
-            except (RuntimeError, ValueError, OSError) as error:
-                raise _UnusableCheckpointError(f"Checkpoint left out: {error}") from error
-    yield from draw_grid(pipeline, work.cells, work.settings.evaluation, work.side_px, report)
-
-
-def _weights_hash(checkpoint: Checkpoint) -> str:
-    with local_copy(checkpoint.path) as path:
-        try:
-            return tensors_sha256(path)
-        except LoraFileError as error:
-            raise _UnusableCheckpointError(f"Checkpoint left out: {error}") from error
-
-
-class _UnusableCheckpointError(EvaluationError):
-    """One checkpoint cannot be loaded; the others can still be judged."""
-
-
-def _picture_records(
-    step: int, grid: DrawnGrid, files: Sequence[str], yardsticks: Yardsticks, training: RealImages
-) -> list[PictureRecord]:
-    values = measure_pictures(grid, yardsticks)
+def _picture_records(step: int, drawn: Round, yardsticks: Yardsticks, training: RealImages) -> list[PictureRecord]:
+    grid, values = drawn.grid, measure_pictures(drawn.grid.subject_vectors, yardsticks)
     return [
         PictureRecord(
             step=step,
             prompt_index=cell.prompt_index,
             prompt=cell.prompt,
             seed=cell.seed,
-            file=files[index],
+            file=drawn.files[index],
             defect=grid.defects[index],
             resemblance=float(values.resemblance[index]) if cell.has_trigger else None,
             recognised_as=values.recognised_as[index] if cell.has_trigger else None,

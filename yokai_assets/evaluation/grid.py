@@ -89,8 +89,10 @@ def find_checkpoints(character_id: str, layout: Layout) -> list[Checkpoint]:
         raise EvaluationError(str(error)) from error
 
 
-def select_checkpoints(checkpoints: Sequence[Checkpoint], max_count: int) -> list[Checkpoint]:
-    """Return at most `max_count` checkpoints, evenly spread, the last one always."""
+def select_checkpoints(checkpoints: Sequence[Checkpoint], max_count: int | None) -> list[Checkpoint]:
+    """Return at most `max_count` checkpoints (None: all), evenly spread, the last one always."""
+    if max_count is None:
+        return list(checkpoints)
     if max_count < 1:
         raise ValueError(f"max_count must be at least 1, not {max_count}")
     count = len(checkpoints)

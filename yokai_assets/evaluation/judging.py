@@ -1,4 +1,4 @@
-"""From vectors of drawn pictures to the record of one checkpoint.
+"""From vectors of drawn pictures to the record of one model: base, checkpoint, or checkpoint at a weight.
 
 Puts the measures together; drawing and files are elsewhere.
 """
@@ -13,7 +13,8 @@ from yokai_assets.evaluation.choice import Judgement
 from yokai_assets.evaluation.grid import GridCell
 from yokai_assets.evaluation.record import CheckpointRecord, Measure
 
-_PROMPT_COSINE_FLOOR = 0.1
+_PROMPT_FLOOR = 0.01
+"""Prompt-following that the base model must surely have, for a lost share of it not to be noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Yardsticks:
         exemplars: Unit vectors [M, D] per character.
         real_to_real: Mean cosine of real images among each other, per image [R].
         real_diversity: Mean cosine distance of real images among each other.
+        all_real: Unit vectors [R + T, D] of all real images.
         memorising: Cosine to a training image beyond which a picture is suspected of copying.
     """
 
@@ -36,6 +38,7 @@ class Yardsticks:
     exemplars: Mapping[str, np.ndarray]
     real_to_real: np.ndarray
     real_diversity: float
+    all_real: np.ndarray
     memorising: float
 
     @classmethod
@@ -58,6 +61,7 @@ class Yardsticks:
             if has_held_out
             else measures.mean_cosines_among(training),
             real_diversity=float(1.0 - measures.mean_cosines_among(everything).mean()),
+            all_real=everything,
             memorising=measures.memorising_yardstick(held_out, training)
             if has_held_out
             else measures.memorising_yardstick_among(training),
@@ -66,7 +70,7 @@ class Yardsticks:
 
 @dataclass(frozen=True, slots=True)
 class DrawnGrid:
-    """One checkpoint's pictures as vectors.
+    """One model's pictures as vectors.
 
     Attributes:
         cells: The grid, N cells.
@@ -80,6 +84,21 @@ class DrawnGrid:
     whole_vectors: np.ndarray
     defects: Sequence[str | None]
 
+    @property
+    def is_own(self) -> np.ndarray:
+        """Whether each picture's prompt has the trigger word, bool [N]."""
+        return np.array([cell.has_trigger for cell in self.cells])
+
+    def only(self, indices: Sequence[int]) -> "DrawnGrid":
+        """Return some of the pictures."""
+        wanted = list(indices)
+        return DrawnGrid(
+            [self.cells[index] for index in wanted],
+            self.subject_vectors[wanted],
+            self.whole_vectors[wanted],
+            [self.defects[index] for index in wanted],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PerPicture:
@@ -91,93 +110,107 @@ class PerPicture:
     nearest_training_cosine: np.ndarray
 
 
-def measure_pictures(grid: DrawnGrid, yardsticks: Yardsticks) -> PerPicture:
-    """Return what is known of each picture."""
-    index, cosine = measures.nearest(grid.subject_vectors, yardsticks.training)
+def measure_pictures(vectors: np.ndarray, yardsticks: Yardsticks) -> PerPicture:
+    """Return what is known of each picture, given unit vectors [N, D] of cut-out characters."""
+    index, cosine = measures.nearest(vectors, yardsticks.training)
     return PerPicture(
-        resemblance=measures.mean_cosines(grid.subject_vectors, yardsticks.reference),
-        recognised_as=measures.identify(grid.subject_vectors, yardsticks.exemplars),
+        resemblance=measures.mean_cosines(vectors, yardsticks.reference),
+        recognised_as=measures.identify(vectors, yardsticks.exemplars),
         nearest_training=index,
         nearest_training_cosine=cosine,
     )
 
 
-def judge(
-    step: int,
-    checkpoint: str | None,
-    grid: DrawnGrid,
-    base: DrawnGrid,
-    yardsticks: Yardsticks,
-    text_vectors: Mapping[str, np.ndarray],
-    samples: int,
-    seed: int,
-) -> CheckpointRecord:
-    """Return a checkpoint's measures with their intervals.
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges grids by the same yardsticks.
 
-    Args:
-        step: Training step; 0 is the base model.
-        checkpoint: File relative to the data root.
-        grid: The checkpoint's pictures.
-        base: The base model's pictures of the same cells (for the base model: the same object).
-        yardsticks: What to hold them against.
+    Attributes:
+        yardsticks: What pictures are held against.
         text_vectors: Per subject text its unit vector [D].
         samples: Bootstrap resamples.
         seed: Seed of the bootstrap.
     """
-    own = np.array([cell.has_trigger for cell in grid.cells])
-    pictures, base_pictures = measure_pictures(grid, yardsticks), measure_pictures(base, yardsticks)
 
-    def interval(values: np.ndarray) -> Measure:
-        found = measures.bootstrap_mean(values, samples, seed)
+    yardsticks: Yardsticks
+    text_vectors: Mapping[str, np.ndarray]
+    samples: int
+    seed: int
+
+    def interval(self, values: np.ndarray) -> Measure:
+        """Return mean and interval of per-picture values [N]."""
+        found = measures.bootstrap_mean(values, self.samples, self.seed)
         return Measure(mean=found.mean, low=found.low, high=found.high)
 
-    resemblance = interval(pictures.resemblance[own])
-    real = float(yardsticks.real_to_real.mean())
-    names = [name for name, is_own in zip(pictures.recognised_as, own, strict=True) if is_own]
-    texts = _text_cosines(grid, text_vectors)
-    control = 1.0 - (grid.whole_vectors[~own] * base.whole_vectors[~own]).sum(axis=1) if not own.all() else None
-    groups = [cell.prompt_index for cell, is_own in zip(grid.cells, own, strict=True) if is_own]
-    return CheckpointRecord(
-        step=step,
-        checkpoint=checkpoint,
-        image_count=len(grid.cells),
-        defect_count=sum(defect is not None for defect in grid.defects),
-        resemblance=resemblance,
-        resemblance_gain=interval((pictures.resemblance - base_pictures.resemblance)[own]) if step else None,
-        covered_share=measures.covered_share(resemblance.mean, float(base_pictures.resemblance[own].mean()), real),
-        identification=interval(np.array([name == yardsticks.character_id for name in names], dtype=float)),
-        prompt_following=interval(texts) if len(texts) else None,
-        diversity=interval(measures.diversity_values(grid.subject_vectors[own], groups)),
-        memorised_share=interval((pictures.nearest_training_cosine[own] > yardsticks.memorising).astype(float)),
-        bleeding=interval(control) if control is not None and step else None,
-        recognised_as={name: names.count(name) for name in sorted(set(names), key=lambda n: (-names.count(n), n))},
-        score=None,
-    )
+    def covered(self, resemblance: np.ndarray, base_resemblance: np.ndarray) -> Measure | None:
+        """Return the covered share of the distance base to real, from resemblances [N] of the same cells."""
+        real = self.yardsticks.real_to_real
+        share = measures.bootstrap_covered_share(resemblance, base_resemblance, real, self.samples, self.seed)
+        return Measure(mean=share.mean, low=share.low, high=share.high) if share else None
 
+    def of(self, step: int, checkpoint: str | None, grid: DrawnGrid, base: DrawnGrid) -> CheckpointRecord:
+        """Return a model's measures with their intervals.
 
-def judgement_of(record: CheckpointRecord, base: CheckpointRecord, yardsticks: Yardsticks) -> Judgement:
-    """Return the inputs of a checkpoint's score."""
-    prompt_loss = 0.0
-    if record.prompt_following and base.prompt_following:
-        before, after = base.prompt_following.mean, record.prompt_following.mean
-        # Below the floor the base follows no prompt itself, and a share of next to nothing would be noise.
-        prompt_loss = min(1.0, max(0.0, (before - after) / max(before, _PROMPT_COSINE_FLOOR)))
-    diversity, covered = yardsticks.real_diversity, record.covered_share
-    return Judgement(
-        step=record.step,
-        likeness=record.resemblance.mean if covered is None else min(1.5, max(-1.0, covered)),
-        identification=record.identification.mean,
-        prompt_loss=prompt_loss,
-        diversity_ratio=record.diversity.mean / diversity if diversity > 1e-6 else 1.0,
-        memorised_share=record.memorised_share.mean,
-        defect_share=record.defect_count / record.image_count,
-    )
+        Args:
+            step: Training step; 0 is the base model.
+            checkpoint: File relative to the data root.
+            grid: The model's pictures.
+            base: The base model's pictures of the same cells (for the base model: the same object).
+        """
+        yardsticks, own = self.yardsticks, grid.is_own
+        pictures = measure_pictures(grid.subject_vectors[own], yardsticks)
+        base_pictures = measure_pictures(base.subject_vectors[own], yardsticks)
+        names = pictures.recognised_as
+        texts, contrasts = self._text_cosines(grid)
+        base_contrasts = self._text_cosines(base)[1]
+        control = 1.0 - (grid.whole_vectors[~own] * base.whole_vectors[~own]).sum(axis=1) if not own.all() else None
+        groups = [cell.prompt_index for cell in grid.cells if cell.has_trigger]
+        return CheckpointRecord(
+            step=step,
+            checkpoint=checkpoint,
+            image_count=len(grid.cells),
+            defect_count=sum(defect is not None for defect in grid.defects),
+            resemblance=self.interval(pictures.resemblance),
+            resemblance_gain=self.interval(pictures.resemblance - base_pictures.resemblance) if step else None,
+            covered=self.covered(pictures.resemblance, base_pictures.resemblance),
+            identification=self.interval(np.array([name == yardsticks.character_id for name in names], dtype=float)),
+            text_similarity=self.interval(texts) if len(texts) else None,
+            prompt_following=self.interval(contrasts) if len(contrasts) else None,
+            prompt_loss=self._prompt_loss(contrasts, base_contrasts) if step else None,
+            diversity=self.interval(measures.diversity_values(grid.subject_vectors[own], groups)),
+            memorised_share=self.interval((pictures.nearest_training_cosine > yardsticks.memorising).astype(float)),
+            bleeding=self.interval(control) if control is not None and step else None,
+            recognised_as={name: names.count(name) for name in sorted(set(names), key=lambda n: (-names.count(n), n))},
+            score=None,
+        )
 
+    def judgement(self, record: CheckpointRecord) -> Judgement:
+        """Return the inputs of a checkpoint's score."""
+        diversity, covered = self.yardsticks.real_diversity, record.covered_share
+        # Where the base follows no prompt itself there is nothing to lose.
+        prompt_loss = record.prompt_loss.mean if record.prompt_loss else 0.0
+        return Judgement(
+            step=record.step,
+            likeness=record.resemblance.mean if covered is None else min(1.5, max(-1.0, covered)),
+            identification=record.identification.mean,
+            prompt_loss=min(1.0, max(0.0, prompt_loss)),
+            diversity_ratio=record.diversity.mean / diversity if diversity > 1e-6 else 1.0,
+            memorised_share=record.memorised_share.mean,
+            defect_share=record.defect_count / record.image_count,
+        )
 
-def _text_cosines(grid: DrawnGrid, text_vectors: Mapping[str, np.ndarray]) -> np.ndarray:
-    pairs = [
-        float(vector @ text_vectors[cell.subject])
-        for cell, vector in zip(grid.cells, grid.whole_vectors, strict=True)
-        if cell.subject and cell.has_trigger
-    ]
-    return np.array(pairs)
+    def _text_cosines(self, grid: DrawnGrid) -> tuple[np.ndarray, np.ndarray]:
+        """Return for pictures whose prompt says more than the trigger: cosines to their own text, and contrasts."""
+        indices = [index for index, cell in enumerate(grid.cells) if cell.subject and cell.has_trigger]
+        if not indices:
+            return np.zeros(0), np.zeros(0)
+        subjects = sorted({grid.cells[index].subject for index in indices})
+        cosines = grid.whole_vectors[indices] @ np.stack([self.text_vectors[subject] for subject in subjects]).T
+        own = [subjects.index(grid.cells[index].subject) for index in indices]
+        contrasts = measures.prompt_contrasts(cosines, own) if len(subjects) > 1 else np.zeros(0)
+        return cosines[np.arange(len(own)), own], contrasts
+
+    def _prompt_loss(self, contrasts: np.ndarray, base_contrasts: np.ndarray) -> Measure | None:
+        if not len(base_contrasts) or self.interval(base_contrasts).low < _PROMPT_FLOOR:
+            return None
+        return self.interval((base_contrasts - contrasts) / base_contrasts.mean())

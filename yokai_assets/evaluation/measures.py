@@ -42,6 +42,49 @@ def bootstrap_mean(values: np.ndarray, samples: int, seed: int) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
+def bootstrap_covered_share(
+    drawn: np.ndarray, base: np.ndarray, real: np.ndarray, samples: int, seed: int
+) -> Interval | None:
+    """Return the covered share of the distance base to real with its interval; None where there is no distance.
+
+    Args:
+        drawn: Resemblance of each picture [N].
+        base: Resemblance of the base model's pictures of the same cells [N]; resampled in pairs with `drawn`.
+        real: Resemblance of real images [R].
+        samples: Resamples.
+        seed: Seed of the bootstrap.
+    """
+    share = covered_share(float(drawn.mean()), float(base.mean()), float(real.mean()))
+    if share is None:
+        return None
+    generator = np.random.default_rng(seed)
+    cells = generator.integers(0, len(drawn), (samples, len(drawn)))
+    images = generator.integers(0, len(real), (samples, len(real)))
+    below, reached, above = base[cells].mean(axis=1), drawn[cells].mean(axis=1), real[images].mean(axis=1)
+    # A resample whose base is as near as its real images says nothing of the share.
+    counts = above - below > 1e-6
+    shares = (reached - below)[counts] / (above - below)[counts]
+    low, high = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if len(shares) else (share, share)
+    return Interval(share, min(float(low), share), max(float(high), share))
+
+
+def prompt_contrasts(cosines: np.ndarray, own: Sequence[int]) -> np.ndarray:
+    """Return by how much each picture is nearer to its own text than the pictures of other texts are: f64 [N].
+
+    The plain image-text cosine changes with *who* is drawn: a purple creature is nearer to `meadow` than a yellow one,
+    whatever the ground. All pictures of one LoRA show the same figure, so that this offset cancels here.
+
+    Args:
+        cosines: Image-text cosines [N, S].
+        own: Per picture the index of its own text; at least two different ones.
+    """
+    labels = np.asarray(own)
+    columns = cosines[:, labels]
+    is_other = labels[:, None] != labels[None, :]
+    others = np.where(is_other, columns, 0.0).sum(axis=0) / is_other.sum(axis=0)
+    return cosines[np.arange(len(labels)), labels] - others
+
+
 def mean_cosines(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return for each unit vector [N, D] its mean cosine to the reference unit vectors [M, D]: f64 [N]."""
     return np.asarray(vectors, np.float64) @ np.asarray(reference, np.float64).mean(axis=0)

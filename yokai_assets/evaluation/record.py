@@ -4,7 +4,7 @@ Plain data. The table `EVALUATIONS` is derived from it; publishing and the galle
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,17 +39,64 @@ class CheckpointRecord(_Record):
     defect_count: int = Field(description="Pictures that are black, constant or not a number.")
     resemblance: Measure = Field(description="Cosine of drawn to reference pictures.")
     resemblance_gain: Measure | None = Field(description="Resemblance minus the base model's, picture by picture.")
-    covered_share: float | None = Field(description="Share of the distance base to real that is covered.")
-    identification: Measure
-    prompt_following: Measure | None = Field(description="Image-text cosine with the prompt without its trigger.")
-    diversity: Measure
-    memorised_share: Measure
+    covered: Measure | None = Field(
+        description="Share of the distance base to real that is covered; null where there is no distance."
+    )
+    identification: Measure = Field(description="Share of pictures whose nearest character is the right one.")
+    text_similarity: Measure | None = Field(
+        description="Image-text cosine with the prompt without its trigger word; null without such prompts."
+    )
+    prompt_following: Measure | None = Field(
+        description="How much nearer pictures are to their own prompt's text than pictures of other prompts are; null "
+        "with fewer than two different texts. See `measures.prompt_contrasts`."
+    )
+    prompt_loss: Measure | None = Field(
+        description="Share of the base model's prompt-following that is lost; negative: won. Null for the base model, "
+        "and where that follows no prompt itself."
+    )
+    diversity: Measure = Field(description="Cosine distance to the other pictures of the same prompt.")
+    memorised_share: Measure = Field(
+        description="Share of pictures nearer to a training image than any held-out image is to one."
+    )
     bleeding: Measure | None = Field(
         description="Cosine distance to the base's pictures of prompts without trigger; null without such."
     )
+    validation_loss: float | None = Field(default=None, description="Loss on held-out images at this step of training.")
     recognised_as: dict[str, int] = Field(description="Pictures by the character they resemble most.")
     score: float | None = Field(description="Score of the choice; null for the base model.")
     score_parts: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def covered_share(self) -> float | None:
+        """Share of the distance base to real that is covered."""
+        return self.covered.mean if self.covered else None
+
+
+class WeightRecord(_Record):
+    """The chosen checkpoint at one weight."""
+
+    weight: float
+    score: float
+    score_parts: dict[str, float]
+    covered_share: float | None
+    identification: float
+    prompt_following: float | None
+
+
+class AnchorRecord(_Record):
+    """One row of the table that the chosen checkpoint is read against."""
+
+    kind: Literal["real", "base", "other", "this"] = Field(
+        description="Held-out images, base model, the LoRA of another character, this LoRA."
+    )
+    name: str
+    character_id: str | None = Field(default=None, description="Whose LoRA; null for images and base model.")
+    resemblance: Measure
+    covered: Measure | None
+    identification: Measure = Field(description="Share recognised as the character of this evaluation.")
+    diversity: Measure
+    memorised_share: Measure | None = Field(description="Null for real images, which are the yardstick.")
+    prompt_following: Measure | None = Field(default=None, description="Null where nothing was drawn here.")
 
 
 class PictureRecord(_Record):
@@ -70,7 +117,7 @@ class PictureRecord(_Record):
 class EvaluationRecord(_Record):
     """A character's evaluation."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     series: str
     character_id: str
     trigger: str
@@ -95,10 +142,21 @@ class EvaluationRecord(_Record):
     inference_steps: int
     guidance_scale: float
     side_px: int
+    anchors: list[AnchorRecord] = Field(
+        description="Real images, base model, the nearest LoRA of another character that had been judged by then, this."
+    )
+    suggested_weight: float = Field(description="The weight with the best score; 1.0 where no other was tried.")
+    weight_reason: str = Field(description="Why this weight, in words.")
+    weights: list[WeightRecord] = Field(description="The chosen checkpoint at each weight that was tried.")
     checkpoints: list[CheckpointRecord]
     pictures: list[PictureRecord]
     comparison: str = Field(description="Picture of base, checkpoints and real images side by side; relative.")
     seconds: float
+
+    @property
+    def comparable(self) -> str:
+        """What is equal where two characters' vectors can be compared: image encoder, and what it looks at."""
+        return comparable_vectors(self.embedding_fingerprint, is_cut_out=self.is_cut_out)
 
     @property
     def base(self) -> CheckpointRecord:
@@ -112,25 +170,47 @@ class EvaluationRecord(_Record):
 
     def to_table(self) -> pl.DataFrame:
         """Return the rows of table `EVALUATIONS`."""
-        return EVALUATIONS.from_rows(
-            {
-                "character_id": self.character_id,
-                "step": row.step,
-                "checkpoint": row.checkpoint,
-                "image_count": row.image_count,
-                "resemblance": row.resemblance.mean,
-                "resemblance_low": row.resemblance.low,
-                "resemblance_high": row.resemblance.high,
-                "real_to_real": self.real_to_real.mean,
-                "covered_share": row.covered_share,
-                "identification": row.identification.mean,
-                "prompt_following": row.prompt_following.mean if row.prompt_following else None,
-                "diversity": row.diversity.mean,
-                "memorised_share": row.memorised_share.mean,
-                "is_chosen": row.step == self.chosen_step,
-            }
-            for row in self.checkpoints
-        )
+        return EVALUATIONS.from_rows(self._row(row) for row in self.checkpoints)
+
+    def _row(self, row: CheckpointRecord) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "character_id": self.character_id,
+            "step": row.step,
+            "checkpoint": row.checkpoint,
+            "image_count": row.image_count,
+            "defect_count": row.defect_count,
+            "real_to_real": self.real_to_real.mean,
+            "validation_loss": row.validation_loss,
+            "score": row.score,
+            "suggested_weight": self.suggested_weight if row.step == self.chosen_step else None,
+            "is_chosen": row.step == self.chosen_step,
+        }
+        for column, attribute in _MEASURED_COLUMNS.items():
+            measure: Measure | None = getattr(row, attribute)
+            values[column] = measure.mean if measure else None
+            values[f"{column}_low"] = measure.low if measure else None
+            values[f"{column}_high"] = measure.high if measure else None
+        return values
+
+
+_MEASURED_COLUMNS = {
+    "resemblance": "resemblance",
+    "resemblance_gain": "resemblance_gain",
+    "covered_share": "covered",
+    "identification": "identification",
+    "text_similarity": "text_similarity",
+    "prompt_following": "prompt_following",
+    "prompt_loss": "prompt_loss",
+    "diversity": "diversity",
+    "memorised_share": "memorised_share",
+    "bleeding": "bleeding",
+}
+"""Column of `EVALUATIONS` (and with `_low`, `_high`) -> field of a checkpoint's record."""
+
+
+def comparable_vectors(embedding_fingerprint: str, *, is_cut_out: bool) -> str:
+    """Name what vectors are of; only those of one kind compare."""
+    return f"{embedding_fingerprint} {'cut out' if is_cut_out else 'whole'}"
 
 
 def load_evaluation(layout: Layout, character_id: str) -> EvaluationRecord:

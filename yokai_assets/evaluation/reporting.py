@@ -1,105 +1,82 @@
-"""What an evaluation leaves behind: the comparison picture, the record, and the notes on its limits.
+"""What an evaluation leaves behind: pictures to look at, the record, and the notes on its limits.
 
 Putting together only; drawing, measuring and choosing are done before.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from yokai_assets.datasets import load_training_image
 from yokai_assets.evaluation.comparison import ComparisonRow, comparison_grid
-from yokai_assets.evaluation.drawing import PictureModel
 from yokai_assets.evaluation.grid import GridCell
-from yokai_assets.evaluation.judging import Yardsticks
+from yokai_assets.evaluation.judging import DrawnGrid, Yardsticks
 from yokai_assets.evaluation.measures import bootstrap_mean
-from yokai_assets.evaluation.record import CheckpointRecord, EvaluationRecord, Measure, PictureRecord
-from yokai_assets.evaluation.subjects import CharacterMatte, ImageTextEncoder, RealImages
-from yokai_assets.progress import Progress
-from yokai_assets.settings import Settings
+from yokai_assets.evaluation.record import AnchorRecord, CheckpointRecord, EvaluationRecord, Measure, PictureRecord
+from yokai_assets.evaluation.rounds import SHOWN_COLUMNS, Round, Work, shown_cells
+from yokai_assets.evaluation.subjects import RealImages
+from yokai_assets.evaluation.weights import TriedWeights, reason_of
+from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.previews import encode_preview
 from yokai_assets.storage.files import sha256_of_parts, write_bytes
-from yokai_assets.storage.layout import Layout
 
 COMPARISON_FILE = "comparison.webp"
-SHOWN_COLUMNS = 8
-
-
-@dataclass(slots=True)
-class Work:
-    """What the steps of one evaluation share."""
-
-    character_id: str
-    trigger: str
-    layout: Layout
-    settings: Settings
-    model: ImageTextEncoder
-    matte: CharacterMatte | None
-    base: PictureModel
-    cells: list[GridCell]
-    side_px: int
-    folder: Path
-    progress: Progress
-    shown: dict[int, list[Image.Image]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    done_count: int = 0
-    total_count: int = 0
+WEIGHTS_FILE = "weights.webp"
+CLOSEST_FILE = "closest.webp"
+_SHEET_BYTES = 400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What was found: records of the base (first) and the checkpoints, their pictures, the choice."""
+    """What was found: records of the base (first) and the checkpoints, their pictures, the choice, the weights."""
 
     rows: list[CheckpointRecord]
     pictures: list[PictureRecord]
+    rounds: dict[int, Round]
     chosen_step: int
     reason: str
+    tried: TriedWeights
+
+    @property
+    def chosen(self) -> CheckpointRecord:
+        """The chosen checkpoint's record."""
+        return next(row for row in self.rows if row.step == self.chosen_step and row.checkpoint)
+
+    @property
+    def chosen_grid(self) -> DrawnGrid:
+        """The chosen checkpoint's pictures."""
+        return self.rounds[self.chosen_step].grid
+
+    @property
+    def base_grid(self) -> DrawnGrid:
+        """The base model's pictures."""
+        return self.rounds[0].grid
 
 
-def shown_cells(cells: Sequence[GridCell]) -> list[int]:
-    """Return cells for the comparison: the first seeds of every prompt, as many as fit."""
-    prompts = sorted({cell.prompt_index for cell in cells})[:SHOWN_COLUMNS]
-    each = max(1, SHOWN_COLUMNS // len(prompts))
-    return [
-        index
-        for prompt in prompts
-        for index in [i for i, cell in enumerate(cells) if cell.prompt_index == prompt][:each]
-    ]
-
-
-def save_comparison(work: Work, judged: Judged, real: RealImages) -> None:
-    """Write the picture of real images, base model and checkpoints side by side."""
-    from yokai_assets.previews import encode_preview
-
-    columns = shown_cells(work.cells)
-    prompts = [work.cells[index].prompt for index in columns]
-    headings = [text if not i or text != prompts[i - 1] else "" for i, text in enumerate(prompts)]
-    lines = [ComparisonRow("real", "held-out images" if real.shown else "", real.shown[: len(columns)])]
-    for row in judged.rows:
-        recognised = f"recognised {row.identification.mean:.0%}"
-        lines.append(
-            ComparisonRow(
-                "base model" if row.step == 0 else f"step {row.step:,}",
-                f"cosine {row.resemblance.mean:.3f}, {recognised}",
-                work.shown[row.step],
-                is_chosen=row.step == judged.chosen_step and row.step > 0,
-            )
-        )
-    sheet = comparison_grid(lines, headings)
-    write_bytes(work.folder / COMPARISON_FILE, encode_preview(sheet, max_bytes=400_000))
+def save_sheets(work: Work, judged: Judged, held_out: RealImages, training: RealImages) -> None:
+    """Write the pictures to look at: models side by side, weights side by side, closest training images."""
+    sheets = {
+        COMPARISON_FILE: _comparison(work, judged, held_out if held_out.shown else training),
+        WEIGHTS_FILE: _weights(work, judged),
+        CLOSEST_FILE: _closest(work, judged, training),
+    }
+    for name, sheet in sheets.items():
+        if sheet is not None:
+            write_bytes(work.folder / name, encode_preview(sheet, max_bytes=_SHEET_BYTES))
 
 
 def build_record(
     work: Work,
     judged: Judged,
+    anchors: list[AnchorRecord],
     held_out: RealImages,
     training: RealImages,
     yardsticks: Yardsticks,
     seconds: float,
 ) -> EvaluationRecord:
     """Return the record of a finished evaluation."""
-    chosen = next(row for row in judged.rows if row.step == judged.chosen_step and row.checkpoint)
     settings = work.settings
     evaluation = settings.evaluation
     real = bootstrap_mean(yardsticks.real_to_real, evaluation.bootstrap_samples, settings.seed)
@@ -108,9 +85,9 @@ def build_record(
         character_id=work.character_id,
         trigger=work.trigger,
         chosen_step=judged.chosen_step,
-        chosen_checkpoint=chosen.checkpoint or "",
+        chosen_checkpoint=judged.chosen.checkpoint or "",
         reason=judged.reason,
-        notes=_notes(work, held_out, training, yardsticks, chosen),
+        notes=_notes(work, held_out, training, yardsticks, judged, anchors),
         fingerprint=_comparability(work, held_out, training, yardsticks),
         base_model=settings.training.base_model,
         base_fingerprint=work.base.fingerprint,
@@ -128,6 +105,10 @@ def build_record(
         inference_steps=evaluation.inference_steps,
         guidance_scale=evaluation.guidance_scale,
         side_px=work.side_px,
+        anchors=anchors,
+        suggested_weight=judged.tried.suggested,
+        weight_reason=reason_of(judged.tried),
+        weights=judged.tried.rows,
         checkpoints=judged.rows,
         pictures=judged.pictures,
         comparison=COMPARISON_FILE,
@@ -135,22 +116,92 @@ def build_record(
     )
 
 
+def _comparison(work: Work, judged: Judged, real: RealImages) -> Image.Image:
+    columns = shown_cells(work.cells)
+    lines = [ComparisonRow("real", "held-out images" if real.shown else "", real.shown[: len(columns)])]
+    lines += [
+        ComparisonRow(
+            "base model" if row.step == 0 else f"step {row.step:,}",
+            f"cosine {row.resemblance.mean:.3f}, recognised {row.identification.mean:.0%}",
+            judged.rounds[row.step].shown,
+            is_chosen=row.step == judged.chosen_step and row.step > 0,
+        )
+        for row in judged.rows
+    ]
+    return comparison_grid(lines, _headings([work.cells[index] for index in columns]))
+
+
+def _weights(work: Work, judged: Judged) -> Image.Image | None:
+    tried = judged.tried
+    if not tried.rows:
+        return None
+    columns = shown_cells(tried.cells)
+    # Weight 1 is drawn already, with more seeds: its pictures of the same cells stand here.
+    at_full = _shown_by_cell(work, judged.rounds[judged.chosen_step])
+    lines = []
+    for row in tried.rows:
+        shown = tried.shown.get(row.weight) or [
+            at_full[tried.cells[index]] for index in columns if tried.cells[index] in at_full
+        ]
+        covered = "" if row.covered_share is None else f", covers {row.covered_share:.0%}"
+        note = f"score {row.score:.3f}{covered}"
+        lines.append(ComparisonRow(f"weight {row.weight:g}", note, shown, is_chosen=row.weight == tried.suggested))
+    return comparison_grid(lines, _headings([tried.cells[index] for index in columns]))
+
+
+def _shown_by_cell(work: Work, drawn: Round) -> dict[GridCell, Image.Image]:
+    return {work.cells[index]: image for index, image in zip(shown_cells(work.cells), drawn.shown, strict=True)}
+
+
+def _closest(work: Work, judged: Judged, training: RealImages) -> Image.Image | None:
+    """Draw the pictures that come nearest to a training image over that image."""
+    own = [p for p in judged.pictures if p.step == judged.chosen_step and p.resemblance is not None]
+    nearest = sorted(own, key=lambda picture: (-(picture.nearest_training_cosine or 0.0), picture.file))
+    pairs = []
+    for picture in nearest[:SHOWN_COLUMNS]:
+        try:
+            image, _ = load_training_image(work.layout, training.rows[picture.nearest_training_image or ""])
+            with Image.open(work.folder / picture.file) as opened:
+                pairs.append((opened.convert("RGB"), image, f"cosine {picture.nearest_training_cosine:.3f}"))
+        except IMAGE_ERRORS:
+            continue
+    if not pairs:
+        return None
+    drawn, trained, headings = zip(*pairs, strict=True)
+    rows = [ComparisonRow("drawn", f"step {judged.chosen_step:,}", drawn), ComparisonRow("training image", "", trained)]
+    return comparison_grid(rows, headings)
+
+
+def _headings(cells: Sequence[GridCell]) -> list[str]:
+    prompts = [cell.prompt for cell in cells]
+    return [text if not index or text != prompts[index - 1] else "" for index, text in enumerate(prompts)]
+
+
 def _notes(
-    work: Work, held_out: RealImages, training: RealImages, yardsticks: Yardsticks, chosen: CheckpointRecord
+    work: Work,
+    held_out: RealImages,
+    training: RealImages,
+    yardsticks: Yardsticks,
+    judged: Judged,
+    anchors: Sequence[AnchorRecord],
 ) -> list[str]:
     unreadable = len(held_out.problems) + len(training.problems)
-    gain = chosen.resemblance_gain
+    chosen, gain = judged.chosen, judged.chosen.resemblance_gain
     held_out_count, defects = len(held_out.instance_ids), chosen.defect_count
     whole, alone = work.matte is None, len(yardsticks.exemplars) == 1
     is_within_noise = gain is not None and gain.low <= 0
+    follows_nothing = chosen.prompt_following is not None and chosen.prompt_loss is None
+    has_other = any(anchor.kind == "other" for anchor in anchors)
     conditions = (
         (not held_out_count, "Nothing is held out: resemblance to training images flatters the LoRA."),
         (0 < held_out_count < 5, f"Only {held_out_count} held-out image(s): the measures are rough."),
         (alone, "Recognition is trivial: no other active character has exemplars."),
+        (not has_other, "No other character's LoRA had been judged to compare with."),
         (whole, "Whole pictures were compared: backgrounds count too."),
         (unreadable > 0, f"{unreadable} dataset image(s) could not be read and are left out."),
         (chosen.covered_share is None, "The base model is as near as real pictures are to each other."),
         (is_within_noise, "The gain over the base model is within its 95 % interval of zero."),
+        (follows_nothing, "The base model itself does not surely follow these prompts: what is lost is not told."),
         (defects > 0, f"{defects} picture(s) of the chosen step are black, constant or not a number."),
     )
     return [*work.problems, *(text for is_so, text in conditions if is_so)]
@@ -158,8 +209,10 @@ def _notes(
 
 def _comparability(work: Work, held_out: RealImages, training: RealImages, yardsticks: Yardsticks) -> str:
     """Return the hash of what the scores depend on besides the LoRA."""
+    evaluation = work.settings.evaluation
+    drawn = ("prompts", "images_per_prompt", "inference_steps", "guidance_scale", "negative_prompt")
     return sha256_of_parts(
-        work.settings.evaluation.model_dump(exclude={"max_checkpoints", "bootstrap_samples"}),
+        evaluation.model_dump(include=set(drawn)),
         [work.settings.seed, work.side_px, work.trigger, work.matte is not None],
         work.base.fingerprint,
         work.model.fingerprint,

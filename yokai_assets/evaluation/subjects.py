@@ -47,8 +47,9 @@ class CharacterMatte(Protocol):
 
 @dataclass(slots=True)
 class RealImages:
-    """Images of one split: their ids, vectors, pictures for showing, and what could not be read."""
+    """Images of one split: their ids, rows of `DATASET` by id, vectors, some pictures, and what could not be read."""
 
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     instance_ids: list[str] = field(default_factory=list)
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     shown: list[Image.Image] = field(default_factory=list)
@@ -89,6 +90,7 @@ def read_real_images(
             real.problems.append(f"{row['image']}: {error}")
             continue
         real.instance_ids.append(row["instance_id"])
+        real.rows[row["instance_id"]] = row
         prepared.append(_on_ground(image, np.asarray(mask) if is_cut_out else None, grey))
         if number in wanted:
             real.shown.append(image)

@@ -198,6 +198,33 @@ def scatter_chart(
         return finish(has_legend=False)
 
 
+def heat_map(names: Sequence[str], values: np.ndarray, *, title: str = "", across: str = "") -> Image.Image:
+    """Draw a square matrix f64 [N, N], rows and columns named; numbers stand in the cells of up to twelve.
+
+    Args:
+        names: N names, of rows and columns.
+        values: What is drawn; NaN stays empty.
+        title: Heading.
+        across: What the columns are.
+    """
+    count = len(names)
+    side_px = min(1400, 220 + count * (60 if count <= 12 else 24))
+    with _figure(title, across, "LoRA of", side_px + 60, side_px) as (axes, finish):
+        axes.grid(visible=False)
+        image = axes.imshow(values, cmap="YlGnBu", aspect="auto")
+        axes.figure.colorbar(image, ax=axes, shrink=0.7).ax.tick_params(colors=_MUTED, labelsize=8, length=0)
+        if count <= 60:
+            axes.set_xticks(range(count), names, rotation=90)
+            axes.set_yticks(range(count), names)
+        middle = float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+        for row, column in np.ndindex(values.shape) if count <= 12 else ():
+            value = values[row, column]
+            if np.isfinite(value):
+                colour = "white" if value > middle else _INK
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        return finish(has_legend=False)
+
+
 def _whiskers(
     names: list[str], heights: np.ndarray, intervals: Mapping[str, tuple[float, float]] | None
 ) -> np.ndarray | None:

@@ -38,7 +38,6 @@ def model_card(
     file: str,
     samples: str,
     size_bytes: int,
-    weight: float,
     rejected: str = "",
 ) -> str:
     """Return the model card.
@@ -50,7 +49,6 @@ def model_card(
         file: Name of the LoRA file.
         samples: Sample picture, relative to the card.
         size_bytes: Size of the LoRA file.
-        weight: Suggested weight.
         rejected: Of a newer LoRA that was not published, and why; empty where there is none.
     """
     architecture = metadata.get("modelspec.architecture", "unknown architecture")
@@ -65,10 +63,13 @@ def model_card(
         file=file,
         samples=samples,
         size_bytes=size_bytes,
-        weight=weight,
+        weight=record.suggested_weight,
+        weights=record.weights,
+        weight_reason=record.weight_reason,
         prompts=[prompt.replace("{trigger}", record.trigger) for prompt in record.prompts],
         reason=record.reason,
         rejected=rejected,
+        anchors=[anchor.name for anchor in record.anchors],
         measures=_measures(record),
         image_count=record.chosen.image_count,
         reference_count=record.reference_count,
@@ -81,20 +82,24 @@ def model_card(
     )  # fmt: skip
 
 
-def _measures(record: EvaluationRecord) -> list[dict[str, str]]:
-    base, chosen = record.base, record.chosen
-    rows = [
-        ("Resemblance (cosine)", base.resemblance, chosen.resemblance, _interval(record.real_to_real)),
-        (f"Recognised among {record.characters_compared}", base.identification, chosen.identification, ""),
-        ("Follows the prompt (image-text cosine)", base.prompt_following, chosen.prompt_following, ""),
-        ("Diversity (cosine distance)", base.diversity, chosen.diversity, f"{record.real_diversity:.3f}"),
-        ("Suspiciously near to a training image", base.memorised_share, chosen.memorised_share, ""),
-    ]
-    return [
-        {"name": name, "base": _interval(before), "chosen": _interval(after), "real": real}
-        for name, before, after, real in rows
-        if before is not None or after is not None
-    ]
+_MEASURES = {
+    "resemblance": "Resemblance (cosine)",
+    "covered": "Covered of the way from base model to real images",
+    "identification": "Recognised among {characters}",
+    "prompt_following": "Follows the prompt (image-text contrast)",
+    "diversity": "Diversity (cosine distance)",
+    "memorised_share": "Near-copies of training images",
+}
+
+
+def _measures(record: EvaluationRecord) -> list[dict[str, object]]:
+    """Return a row per measure with a cell per anchor."""
+    rows: list[dict[str, object]] = []
+    for attribute, name in _MEASURES.items():
+        cells = [_interval(getattr(anchor, attribute)) for anchor in record.anchors]
+        if any(cells):
+            rows.append({"name": name.format(characters=record.characters_compared), "cells": cells})
+    return rows
 
 
 def _limits(record: EvaluationRecord) -> list[str]:
@@ -103,8 +108,13 @@ def _limits(record: EvaluationRecord) -> list[str]:
     if others:
         name, count = max(others.items(), key=lambda item: item[1])
         limits.append(f"It was most often taken for {name} when not recognised ({count} picture(s)).")
-    if record.chosen.bleeding is None:
-        limits.append("Its effect on prompts without the trigger word was not measured.")
+    bleeding = record.chosen.bleeding
+    limits.append(
+        "Its effect on prompts without the trigger word was not measured."
+        if bleeding is None
+        else f"Pictures of prompts without the trigger word change by {bleeding.mean:.3f} in cosine distance "
+        "(0: not at all)."
+    )
     limits.append("It knows the character as the series shows it: views, clothes and places outside it may fail.")
     limits.append("Rights in the series stay with their owners; check them before publishing pictures or this file.")
     return limits

@@ -37,7 +37,6 @@ from yokai_assets.training.safetensors_header import (
     tensors_sha256,
 )
 
-SUGGESTED_WEIGHT = 1.0
 _SCORE_TOLERANCE = 1e-6
 _OF_THE_LAYOUT = ("format", "lora_adapter_metadata", "modelspec.hash_sha256", "sshs_model_hash")
 
@@ -150,7 +149,6 @@ def publish_lora(
         file=files.lora.name,
         samples=files.samples.name,
         size_bytes=size_bytes,
-        weight=SUGGESTED_WEIGHT,
     )
     write_text(files.card, card)
     state, reason = _state(evaluation, previous_record, previous, is_same=old_hash == new_hash)
@@ -234,14 +232,13 @@ def _kept(files: _Files, values: dict[str, Any], published: PublicationRecord, r
             file=files.lora.name,
             samples=files.samples.name,
             size_bytes=size_bytes,
-            weight=SUGGESTED_WEIGHT,
             rejected=f"{rejected.reason} ({rejected.rejected_at})",
         )
         write_text(files.card, card)
     return PublishedLora(
         path=files.lora,
         state="kept_better",
-        reason=f"{rejected.reason} Publish with is_worse_allowed to replace it all the same.",
+        reason=f"{rejected.reason} To replace it all the same, materialize published_lora with `replace_better`.",
         step=published.step,
         score=published.score,
         previous=None,
@@ -325,7 +322,7 @@ def _completed(
         "modelspec.title": f"{evaluation.series} {evaluation.character_id}",
         "modelspec.description": f"Character LoRA of {evaluation.character_id}, series {evaluation.series}.",
         "modelspec.trigger_phrase": evaluation.trigger,
-        "modelspec.usage_hint": f"Prompt with `{evaluation.trigger}`, weight {SUGGESTED_WEIGHT:.1f}.",
+        "modelspec.usage_hint": f"Prompt with `{evaluation.trigger}`, weight {evaluation.suggested_weight:g}.",
         "modelspec.tags": f"character,lora,{evaluation.series}",
         "modelspec.thumbnail": data_url(thumbnail),
         "modelspec.hash_sha256": f"0x{digest}",
@@ -358,7 +355,7 @@ def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -
         "description": f"{evaluation.series}, {evaluation.character_id}, step {evaluation.chosen_step}",
         "sd version": sd_version(metadata.get("modelspec.architecture", "")),
         "activation text": evaluation.trigger,
-        "preferred weight": SUGGESTED_WEIGHT,
+        "preferred weight": evaluation.suggested_weight,
         "negative text": "",
         "notes": f"Resemblance {chosen.resemblance.mean:.3f} (base model {evaluation.base.resemblance.mean:.3f}, real "
         f"images {evaluation.real_to_real.mean:.3f}); recognised in {chosen.identification.mean:.0%} of "

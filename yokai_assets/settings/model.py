@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from yokai_assets.settings.section import Section, Share, Slug
+from yokai_assets.settings.section import LoraWeight, Section, Share, Slug
 from yokai_assets.settings.training import TrainingSettings
 
 
@@ -278,18 +278,47 @@ class EvaluationSettings(Section):
     """Pictures drawn with every LoRA, and how they are judged."""
 
     prompts: tuple[str, ...] = Field(
-        default=("{trigger}", "{trigger}, full body, simple background", "{trigger}, portrait, smiling"),
+        default=(
+            "{trigger}",
+            "{trigger}, full body, standing, simple background",
+            "{trigger}, portrait, smiling, looking at viewer",
+            "{trigger}, running, from side, in a forest",
+            "{trigger}, sitting, from behind, city street at night",
+            "a person walking a dog in a park",
+            "a house by a lake",
+        ),
         min_length=1,
-        description="Prompts; `{trigger}` is the character's trigger word.",
+        description="Prompts; `{trigger}` is the character's trigger word. Those without it are control prompts: their "
+        "pictures should stay as the base model draws them.",
     )
     images_per_prompt: int = Field(default=4, ge=1, le=256, description="Seeds per prompt.")
     inference_steps: int = Field(default=25, ge=1, le=1000, description="Denoising steps.")
     guidance_scale: float = Field(default=7.0, ge=0, le=50, description="Classifier-free guidance.")
     negative_prompt: str = Field(default="", description="Negative prompt.")
-    max_checkpoints: int = Field(
-        default=4, ge=1, le=100, description="Checkpoints judged, evenly chosen, the last one always."
+    max_checkpoints: int | None = Field(
+        default=None, ge=1, description="Checkpoints judged, evenly spread, the last one always; unset: all."
     )
+    weights: tuple[LoraWeight, ...] = Field(
+        default=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2),
+        description="Weights that the chosen checkpoint is tried at; the best one is suggested. Empty: only 1.0.",
+    )
+    images_per_weight: int = Field(default=2, ge=1, le=256, description="Seeds per prompt when weights are tried.")
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000, description="Resamples for 95 % intervals.")
+    min_covered_share: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the way from base model to real images that a LoRA must cover."
+    )
+    min_identification: float = Field(
+        default=0.5, ge=0, le=1, description="Share of a LoRA's pictures that must be recognised as its character."
+    )
+    max_memorised_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of a LoRA's pictures that may be near-copies of training images."
+    )
+    max_prompt_loss: float = Field(
+        default=0.6, ge=0, le=1, description="Share of the base model's prompt-following that a LoRA may lose."
+    )
+    max_defect_share: float = Field(
+        default=0.1, ge=0, le=1, description="Share of pictures that may be black, constant or not a number."
+    )
 
 
 class Settings(Section):

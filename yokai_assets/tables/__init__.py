@@ -17,6 +17,7 @@ from yokai_assets.tables.catalogue import (
     FRAMES,
     GROUPS,
     INSTANCES,
+    LORA_COMPARISONS,
     MEMBERS,
     REPEATS,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "FRAMES",
     "GROUPS",
     "INSTANCES",
+    "LORA_COMPARISONS",
     "MEMBERS",
     "REPEATS",
     "VECTOR",

@@ -288,6 +288,15 @@ DATASET = TableSpec(
     key=("instance_id",),
 )
 
+
+def _interval(name: str, description: str, *, is_nullable: bool = False) -> tuple[Column, Column, Column]:
+    return (
+        Column(name, pl.Float32, description, is_nullable=is_nullable),
+        Column(f"{name}_low", pl.Float32, "Lower end of its 95 % bootstrap interval.", is_nullable=is_nullable),
+        Column(f"{name}_high", pl.Float32, "Upper end of its 95 % bootstrap interval.", is_nullable=is_nullable),
+    )
+
+
 EVALUATIONS = TableSpec(
     name="evaluations",
     description="One row per judged checkpoint of a character, and one for the base model (step 0).",
@@ -298,22 +307,47 @@ EVALUATIONS = TableSpec(
             "checkpoint", pl.String, "Checkpoint file, relative to the data root; null for the base.", is_nullable=True
         ),
         Column("image_count", pl.Int32, "Images drawn."),
-        Column("resemblance", pl.Float32, "Mean cosine of drawn to held-out images."),
-        Column("resemblance_low", pl.Float32, "Lower end of the 95 % bootstrap interval."),
-        Column("resemblance_high", pl.Float32, "Upper end of the 95 % bootstrap interval."),
+        Column("defect_count", pl.Int32, "Images that are black, constant or not a number."),
         Column("real_to_real", pl.Float32, "Mean cosine among held-out and training images: the upper yardstick."),
-        Column("covered_share", pl.Float32, "Share of the distance base to real that is covered.", is_nullable=True),
-        Column("identification", pl.Float32, "Share of drawn images whose nearest character is the right one."),
-        Column("prompt_following", pl.Float32, "Mean image-text cosine.", is_nullable=True),
-        Column("diversity", pl.Float32, "Mean pairwise cosine distance of drawn images."),
-        Column(
-            "memorised_share",
-            pl.Float32,
-            "Share of drawn images nearer to a training image than any held-out image is to one.",
+        *_interval("resemblance", "Mean cosine of drawn to held-out images."),
+        *_interval("resemblance_gain", "Resemblance minus the base model's, in pairs of one seed.", is_nullable=True),
+        *_interval("covered_share", "Share of the distance base to real that is covered.", is_nullable=True),
+        *_interval("identification", "Share of drawn images whose nearest character is the right one."),
+        *_interval("text_similarity", "Mean image-text cosine.", is_nullable=True),
+        *_interval(
+            "prompt_following",
+            "How much nearer images are to their own prompt's text than images of other prompts are.",
+            is_nullable=True,
         ),
+        *_interval("prompt_loss", "Share of the base model's prompt-following that is lost.", is_nullable=True),
+        *_interval("diversity", "Mean cosine distance of drawn images of one prompt."),
+        *_interval(
+            "memorised_share", "Share of drawn images nearer to a training image than any held-out image is to one."
+        ),
+        *_interval(
+            "bleeding", "Cosine distance to the base model's images of prompts without trigger.", is_nullable=True
+        ),
+        Column("validation_loss", pl.Float32, "Loss on held-out images at this step of training.", is_nullable=True),
+        Column("score", pl.Float32, "Score of the choice; null for the base model.", is_nullable=True),
+        Column("suggested_weight", pl.Float32, "Best weight of the chosen checkpoint; else null.", is_nullable=True),
         Column("is_chosen", pl.Boolean, "This checkpoint is the one to publish."),
     ),
     key=("character_id", "step"),
+)
+
+LORA_COMPARISONS = TableSpec(
+    name="lora_comparisons",
+    description="Every judged LoRA against the real images of every character, by the pictures of its evaluation.",
+    columns=(
+        Column("lora_character_id", pl.String, "Whose LoRA."),
+        Column("character_id", pl.String, "Whose real images."),
+        Column("step", pl.Int32, "Chosen training step of the LoRA."),
+        Column("image_count", pl.Int32, "Images drawn with the LoRA, with its own trigger."),
+        *_interval("resemblance", "Mean cosine of the drawn to the real images."),
+        Column("covered_share", pl.Float32, "Share of the character's distance base to real.", is_nullable=True),
+        Column("recognised_share", pl.Float32, "Share of the drawn images that are recognised as the character."),
+    ),
+    key=("lora_character_id", "character_id"),
 )
 
 ALL_TABLES: tuple[TableSpec, ...] = (
@@ -331,4 +365,5 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     CAPTIONS,
     DATASET,
     EVALUATIONS,
+    LORA_COMPARISONS,
 )

@@ -153,11 +153,12 @@ class BaseModel:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def build_pipeline(self, lora_path: Path | str | None = None) -> Any:
+    def build_pipeline(self, lora_path: Path | str | None = None, weight: float = 1.0) -> Any:
         """Return a diffusers pipeline for sampling on `device`, with a UNet of its own.
 
         Args:
             lora_path: kohya- or diffusers-format LoRA file; None draws with the bare base model.
+            weight: Strength of the LoRA.
 
         Raises:
             BaseModelError: The LoRA cannot be read or does not fit this base.
@@ -175,6 +176,8 @@ class BaseModel:
             try:
                 with quiet_about_text_encoders():
                     pipeline.load_lora_weights(str(lora_path))
+                    if weight != 1.0:
+                        pipeline.set_adapters(pipeline.get_active_adapters(), weight)
             except Exception as error:
                 raise BaseModelError(
                     f"{lora_path}: this LoRA does not load into base model `{self.name}` ({error}). "

@@ -7,7 +7,8 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from yokai_assets.definitions import build_definitions
-from yokai_assets.defs.operations.planning import BLOCKING_CHECKS, UPSTREAM
+from yokai_assets.defs.checking import BLOCKING_CHECKS
+from yokai_assets.defs.operations.planning import UPSTREAM
 from yokai_assets.defs.policies import GPU_POOL, POLICIES
 from yokai_assets.defs.results import ASSET_SETTINGS, settings_fingerprint
 from yokai_assets.defs.tables import ASSET_TABLES

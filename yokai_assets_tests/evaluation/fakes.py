@@ -79,6 +79,7 @@ class FakePipeline:
 
     kind: str
     world: "World"
+    spoilt_share: float = 0.0
 
     def set_progress_bar_config(self, **_: Any) -> None: ...
 
@@ -98,7 +99,9 @@ class FakePipeline:
         if self.kind == "copies":
             return self.world.training_pictures[0]
         if self.kind in LOOKS:
-            return draw_character(self.kind, rng)[0]
+            picture = draw_character(self.kind, rng)[0]
+            noise = Image.fromarray(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8))
+            return Image.blend(picture, noise, self.spoilt_share)
         return Image.fromarray(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8).astype(np.uint8))
 
 
@@ -110,16 +113,17 @@ class FakeBase:
     def __init__(self, world: "World") -> None:
         self.world = world
 
-    def build_pipeline(self, lora_path: Path | None = None) -> FakePipeline:
+    def build_pipeline(self, lora_path: Path | None = None, weight: float = 1.0) -> FakePipeline:
         if lora_path is None:
             return FakePipeline("noise", self.world)
         data = Path(lora_path).read_bytes()
         try:
             length = int.from_bytes(data[:8], "little")
-            kind = json.loads(data[8 : 8 + length])["__metadata__"]["learnt"]
+            metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+            kind, best_weight = metadata["learnt"], float(metadata.get("best_weight", 1.0))
         except (ValueError, KeyError) as error:
             raise RuntimeError(f"{lora_path}: this LoRA does not load ({error})") from error
-        return FakePipeline(kind, self.world)
+        return FakePipeline(kind, self.world, min(1.0, 2 * abs(weight - best_weight)))
 
 
 class World:
@@ -132,28 +136,41 @@ class World:
                 "series": "test",
                 "training": TrainingSettings.model_validate({"resolution_px": SIDE_PX, "base_model": "fake"}),
                 "evaluation": EvaluationSettings.model_validate(
-                    {"prompts": ("{trigger}", "{trigger}, on a hill"), "images_per_prompt": 4, "bootstrap_samples": 200}
+                    {
+                        "prompts": ("{trigger}", "{trigger}, on a hill"),
+                        "images_per_prompt": 4,
+                        "bootstrap_samples": 200,
+                        "weights": (),
+                    }
                 ),
             }
         )
         self.layout = Layout(UPath(root), "test")
         self.calls: list[list[tuple[str, int]]] = []
-        self.steps: list[int] = []
+        self.losses: dict[int, float] = {}
         self.training_pictures: list[Image.Image] = []
         self.dataset = self._write_dataset(train_count, held_out_count)
         self.characters, self.embeddings, self.members = self._registry()
 
-    def checkpoint(self, step: int, learnt: str, weights: bytes | None = None) -> UPath:
-        """Write a checkpoint of a finished training that draws as `learnt` says.
+    def checkpoint(
+        self, step: int, learnt: str, weights: bytes | None = None, *, best_weight: float = 1.0, loss: float = 0.5
+    ) -> UPath:
+        """Write a checkpoint of a finished training that draws as `learnt` says, and best at `best_weight`.
 
         That is a character id, `noise`, `copies`, `black` or `not a number`.
         """
         path = self.layout.lora("cluster_000") / f"cluster_000-step{step:06d}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(path, {"learnt": learnt, "ss_steps": str(step)}, weights or step.to_bytes(8, "little"))
-        self.steps = sorted({*self.steps, step})
-        write_record(self.layout, "cluster_000", self.steps)
+        header = {"learnt": learnt, "ss_steps": str(step), "best_weight": str(best_weight)}
+        write_safetensors(path, header, weights or step.to_bytes(8, "little"))
+        self.losses[step] = loss
+        write_record(self.layout, "cluster_000", self.losses)
         return path
+
+    def set_evaluation(self, **changes: Any) -> None:
+        """Change settings of the evaluation."""
+        evaluation = self.settings.evaluation.model_copy(update=changes)
+        self.settings = self.settings.model_copy(update={"evaluation": evaluation})
 
     def arguments(self) -> tuple[Any, ...]:
         """Return the positional arguments of `evaluate_character`."""
@@ -235,10 +252,11 @@ class World:
         return CHARACTERS.from_rows(characters), embeddings, MEMBERS.empty()
 
 
-def write_record(layout: Layout, character_id: str, steps: list[int]) -> None:
-    """Write the part of a training record that names the checkpoints of a finished training."""
+def write_record(layout: Layout, character_id: str, losses: dict[int, float]) -> None:
+    """Write of a training record what names checkpoints, and their losses on held-out images."""
     files = TrainingFiles.of_character(layout, character_id)
-    write_json(files.record, {"checkpoints": [{"step": s, "file": files.checkpoint(s).name} for s in steps]})
+    named = [{"step": step, "file": files.checkpoint(step).name} for step in sorted(losses)]
+    write_json(files.record, {"checkpoints": named, "validation_losses": sorted(losses.items())})
 
 
 def write_safetensors(path: UPath | Path, metadata: dict[str, str], weights: bytes) -> None:

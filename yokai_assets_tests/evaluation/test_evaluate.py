@@ -108,8 +108,7 @@ def test_files_and_table_agree_and_can_be_read_back(world: World):
 def test_control_prompts_measure_bleeding_and_nothing_else(world: World):
     """Protects the measure of what a LoRA does to prompts that do not ask for it."""
     prompts = ("{trigger}", "a hill")
-    evaluation = world.settings.evaluation.model_copy(update={"prompts": prompts})
-    world.settings = world.settings.model_copy(update={"evaluation": evaluation})
+    world.set_evaluation(prompts=prompts)
     world.checkpoint(100, "cluster_000")
     chosen = evaluate_character(*world.arguments(), **world.parts()).record.chosen
     assert chosen.bleeding is not None and chosen.bleeding.mean > 0.1
@@ -144,6 +143,72 @@ def test_without_held_out_images_training_images_stand_in_and_it_says_so(tmp_pat
     assert record.reference == "train"
     assert any("Nothing is held out" in note for note in record.notes)
     assert record.chosen.identification.mean == 1.0
+
+
+def test_the_weight_with_the_best_pictures_is_suggested(world: World):
+    """Protects the suggested weight: it is measured, and every weight is judged on the same seeds."""
+    world.set_evaluation(weights=(0.6, 0.8, 1.0, 1.2), images_per_weight=2)
+    world.checkpoint(100, "cluster_000", best_weight=0.8)
+    result = evaluate_character(*world.arguments(), **world.parts())
+    record = result.record
+    assert record.suggested_weight == 0.8
+    assert [row.weight for row in record.weights] == [0.6, 0.8, 1.0, 1.2]
+    assert "Weight 0.8 has the best score" in record.weight_reason
+    assert {seed for call in world.calls[2:] for _, seed in call} == {0, 1}
+    assert result.table["suggested_weight"].to_list() == [None, pytest.approx(0.8)]
+    with Image.open(str(result.folder / "weights.webp")) as sheet:
+        assert sheet.height > 4 * 128
+
+
+def test_equal_weights_leave_it_at_one(world: World):
+    """Protects users from a weight that is suggested for no reason."""
+    world.set_evaluation(weights=(0.5, 1.0, 1.2))
+    world.checkpoint(100, "noise")
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.suggested_weight == 1.0
+
+
+def test_numbers_stand_beside_real_images_base_and_another_lora(world: World):
+    """Protects the reading of the numbers: what another character's LoRA scores is in the same table."""
+    world.checkpoint(100, "cluster_000")
+    alone = evaluate_character(*world.arguments(), **world.parts()).record
+    assert [anchor.kind for anchor in alone.anchors] == ["real", "base", "this"]
+    assert any("No other character's LoRA" in note for note in alone.notes)
+    other = world.layout.lora_tests("cluster_001")
+    other.mkdir(parents=True)
+    world.checkpoint(100, "cluster_001")
+    drawn_by_other = evaluate_character(*world.arguments(), **world.parts())
+    (other / "vectors.safetensors").write_bytes((drawn_by_other.folder / "vectors.safetensors").read_bytes())
+    world.checkpoint(100, "cluster_000")
+    result = evaluate_character(*world.arguments(), **world.parts())
+    real, base, rival, this = result.record.anchors
+    assert [real.kind, base.kind, rival.kind, this.kind] == ["real", "base", "other", "this"]
+    assert rival.name == "LoRA of cluster_001"
+    assert rival.resemblance.mean < this.resemblance.mean < real.resemblance.high + 0.05
+    assert rival.identification.mean == 0 and this.identification.mean == 1 == real.identification.mean
+    assert base.covered is not None and base.covered.mean == 0
+    assert this.covered is not None and rival.covered is not None and this.covered.mean > rival.covered.mean + 0.3
+    for damaged in (b"", b"torn", (other / "vectors.safetensors").read_bytes()[:-9]):
+        (other / "vectors.safetensors").write_bytes(damaged)
+        again = evaluate_character(*world.arguments(), **world.parts())
+        assert [anchor.kind for anchor in again.record.anchors] == ["real", "base", "this"]
+        assert again.table.equals(result.table)
+
+
+def test_the_loss_on_held_out_images_stands_beside_the_scores(world: World):
+    """Protects the sign of overfitting: the table shows the training's own curve at each judged step."""
+    world.checkpoint(100, "cluster_000", loss=0.4)
+    world.checkpoint(200, "cluster_000", loss=0.6)
+    table = evaluate_character(*world.arguments(), **world.parts()).table
+    assert table["validation_loss"].to_list() == [None, pytest.approx(0.4), pytest.approx(0.6)]
+
+
+def test_pictures_that_come_nearest_to_training_images_are_shown(world: World):
+    """Protects people's own judgement of copying: drawn picture and training image over each other."""
+    world.checkpoint(100, "copies")
+    result = evaluate_character(*world.arguments(), **world.parts())
+    with Image.open(str(result.folder / "closest.webp")) as sheet:
+        assert sheet.width > 4 * 128 and sheet.height > 2 * 128
 
 
 def test_a_failed_evaluation_leaves_the_old_one(world: World):

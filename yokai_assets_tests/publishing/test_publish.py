@@ -82,9 +82,11 @@ def test_the_model_card_tells_numbers_limits_and_links_that_exist(world: World):
     assert f"{record.chosen.resemblance.mean:.3f}" in card
     assert "Only 4 held-out image(s)" in card
     assert "| run | `a\\|b'c` |" in card
-    assert "other weights were not measured" in card
+    assert "No weight but 1.0 was tried" in card and "Near-copies of training images" in card
     tables = [line for line in card.splitlines() if line.startswith("|")]
-    assert all(line.count("|") - line.count("\\|") in (3, 5) for line in tables)
+    blocks = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 4 and all(len(block) > 2 and set(block[1]) == set("|-") for block in blocks)
+    assert {line.count("|") - line.count("\\|") for line in tables} == {3, 2 + len(record.anchors)}
 
 
 def test_the_same_weights_are_not_a_new_version(world: World):
@@ -120,7 +122,7 @@ def test_a_worse_one_does_not_replace_unless_asked_for(world: World):
     world.checkpoint(100, "noise", weights=b"worse---")
     record = evaluate(world)
     kept = publish_lora("cluster_000", record, world.layout)
-    assert kept.state == "kept_better" and "is_worse_allowed" in kept.reason
+    assert kept.state == "kept_better" and "replace_better" in kept.reason
     assert good.path.read_bytes() == before
     assert kept.score == good.score
     forced = publish_lora("cluster_000", record, world.layout, is_worse_allowed=True)

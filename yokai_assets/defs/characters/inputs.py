@@ -57,6 +57,15 @@ def load_registry(layout: Layout) -> Registry:
     return registry
 
 
+def data_version(context: dg.AssetExecutionContext, asset: str) -> str:
+    """Return the data version of this partition of an asset; empty where it was never made."""
+    found = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[context.partition_key]), limit=1
+    ).records
+    record = found[0].asset_materialization if found else None
+    return (record.tags or {}).get("dagster/data_version", "") if record else ""
+
+
 def rows_of(members: pl.DataFrame, layout: Layout, model_fingerprint: str | None = None) -> MemberRows:
     """Return instances and embeddings for the members, reading only their episodes.
 

@@ -7,9 +7,10 @@ measured in `docs/performance.md`. Runs of other partitions are other processes.
 import dagster as dg
 
 from yokai_assets.defs.characters import assets as character_assets
-from yokai_assets.defs.characters import dataset, models
+from yokai_assets.defs.characters import dataset, evaluation, models
 from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.reports import assets as report_assets
+from yokai_assets.defs.reports import comparison
 from yokai_assets.defs.series import assets as series_assets
 from yokai_assets.defs.series import grouping, registry
 
@@ -30,13 +31,13 @@ series_job = dg.define_asset_job(
 )
 characters_job = dg.define_asset_job(
     CHARACTERS_JOB,
-    selection=[*character_assets.ASSETS, *dataset.ASSETS, *models.ASSETS],
+    selection=[*character_assets.ASSETS, *dataset.ASSETS, *models.ASSETS, *evaluation.ASSETS],
     description="One character, from profile to published LoRA. Backfill it over characters.",
 )
 report_job = dg.define_asset_job(
     REPORT_JOB,
-    selection=report_assets.ASSETS,
-    description="Catalog and gallery, from whatever exists.",
+    selection=[*comparison.ASSETS, *report_assets.ASSETS],
+    description="Comparison of LoRAs, catalog and gallery, from whatever exists.",
 )
 
 nightly_series = dg.ScheduleDefinition(

@@ -14,10 +14,11 @@ from yokai_assets.captioning import overrides_fingerprint
 from yokai_assets.datasets import edits_fingerprint
 from yokai_assets.defs.characters.dataset import dataset_fingerprint
 from yokai_assets.defs.characters.inputs import with_pixels
-from yokai_assets.defs.checking import LatestEvaluation, latest_evaluations
+from yokai_assets.defs.checking import BLOCKING_CHECKS, LatestEvaluation, latest_evaluations
 from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
+from yokai_assets.defs.reports.comparison import comparison_fingerprint
 from yokai_assets.defs.results import CODE_VERSION_TAG, SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.defs.series.assets import frames_fingerprint, index_fingerprint
 from yokai_assets.defs.series.registry import decisions_fingerprint, plates_fingerprint
@@ -53,7 +54,7 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "lora_evaluation": ("lora_model", "training_dataset", "captions", "character_members"),
         "published_lora": ("lora_evaluation",),
     },
-    jobs.REPORT_JOB: {"catalog": (), "gallery": ("catalog",)},
+    jobs.REPORT_JOB: {"lora_comparison": (), "catalog": ("lora_comparison",), "gallery": ("catalog",)},
 }
 """Job -> asset -> assets of the same partition that it reads, in the order of the road."""
 
@@ -133,7 +134,11 @@ class Planner:
 
     def report(self) -> Iterator[Work]:
         """Yield the work of the report, if any."""
-        sources = {"catalog": report_fingerprint(self._layout), "gallery": gallery_fingerprint(self._layout)}
+        sources = {
+            "lora_comparison": comparison_fingerprint(self._layout),
+            "catalog": report_fingerprint(self._layout),
+            "gallery": gallery_fingerprint(self._layout),
+        }
         self._evaluations.clear()
         yield from self._work(jobs.REPORT_JOB, None, sources)
 
@@ -198,20 +203,9 @@ class Planner:
             if (asset, name) not in self._evaluations:
                 self._evaluations[asset, name] = latest_evaluations(self._instance, asset, name)
             latest = self._evaluations[asset, name].get(partition)
-            if latest and not latest.passed and latest.severity == dg.AssetCheckSeverity.ERROR:
+            if latest and latest.is_blocking:
                 return True
         return False
-
-
-BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
-    "frames": ("frames_are_readable",),
-    "embeddings": ("vectors_are_sound", "every_instance_is_embedded"),
-    "clusters": ("clusters_are_usable",),
-    "group_quality": ("groups_are_found_again",),
-    "training_dataset": ("dataset_is_large_enough", "captions_cover_dataset"),
-    "lora_evaluation": ("lora_beats_base",),
-}
-"""Asset -> its blocking checks. A test holds this against the definitions."""
 
 
 def _read_version(tags: Mapping[str, str], name: str, upstream: dg.AssetMaterialization | None) -> bool:

@@ -33,7 +33,12 @@ _ALL = dg.AllPartitionMapping()
 
 def reported_files(layout: Layout) -> dict[str, dict[str, UPath]]:
     """Return database table -> partition -> Parquet file of what the catalog holds."""
-    assets = {"repeats": "repeated_frames", "clusters": "clusters", "groups": "group_quality"}
+    assets = {
+        "repeats": "repeated_frames",
+        "clusters": "clusters",
+        "groups": "group_quality",
+        "lora_comparisons": "lora_comparison",
+    }
     whole = {table: layout.table(asset) for table, asset in assets.items()}
     return {
         **{table: table_files(layout.tables / asset) for table, asset in PARTITIONED.items()},
@@ -63,6 +68,7 @@ def gallery_fingerprint(layout: Layout) -> str:
         dg.AssetDep("clusters"),
         dg.AssetDep("group_quality"),
         dg.AssetDep("character_registry"),
+        dg.AssetDep("lora_comparison"),
         *(dg.AssetDep(asset, partition_mapping=_ALL) for asset in PARTITIONED.values()),
     ],
     pool=DUCKDB_POOL,
