@@ -58,7 +58,7 @@ class AdaptedModel:
             for name, part in self.parts.items():
                 _add_adapter(part, settings, settings.target_modules if name == _UNET else TEXT_TARGET_MODULES)
         for part in self.parts.values():
-            _prepare(part, base.device)
+            _prepare(part, base)
         self._pipeline = base.assembled(**self.parts)
         self._memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
         if settings.channels_last:
@@ -100,10 +100,17 @@ class AdaptedModel:
         return tokens, to_device(torch.stack(pooled), device).to(dtype) if pooled else None
 
     def predict(
-        self, noisy: "torch.Tensor", timesteps: "torch.Tensor", captions: Sequence[str], time_ids: "torch.Tensor"
+        self,
+        noisy: "torch.Tensor",
+        timesteps: "torch.Tensor",
+        tokens: "torch.Tensor",
+        pooled: "torch.Tensor | None" = None,
+        time_ids: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
-        """Return what the UNet says of noisy latents, [B, C, h, w]."""
-        tokens, pooled = self.encode(captions)
+        """Return what the UNet says of noisy latents and of what `encode` returned, [B, C, h, w].
+
+        SDXL takes the pooled text and sizes (`time_ids`), too.
+        """
         conditions = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
         with self._autocast():
             return self.unet(
@@ -165,8 +172,10 @@ class AdaptedModel:
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch
 
-        is_mixed = self._base.precision != "no"
-        return torch.autocast(self._base.device.partition(":")[0], self._base.dtype) if is_mixed else nullcontext()
+        if self._base.precision == "no":
+            return nullcontext()
+        # Every weight is cast once in a pass; a cast that is kept could not be recorded (`cuda_graphs`).
+        return torch.autocast(self._base.device.partition(":")[0], self._base.dtype, cache_enabled=False)
 
 
 def _add_adapter(part: Any, settings: TrainingSettings, targets: Sequence[str]) -> None:
@@ -195,11 +204,17 @@ def _add_adapter(part: Any, settings: TrainingSettings, targets: Sequence[str]) 
         ) from error
 
 
-def _prepare(part: Any, device: str) -> None:
+def _prepare(part: Any, base: BaseModel) -> None:
     import torch
     from diffusers.training_utils import cast_training_params
+    from peft.tuners.lora import LoraLayer
 
     with quiet_about_precision():
-        part.to(device)
+        part.to(base.device)
     cast_training_params(part, torch.float32)
+    if base.precision != "no":
+        # autocast casts the adapter's weights; peft would cast its inputs to fp32, for autocast to cast them back.
+        for module in part.modules():
+            if isinstance(module, LoraLayer):
+                module.cast_input_dtype_enabled = False
     part.train()

@@ -4,7 +4,7 @@ Here: tensors and their state. Not here: the networks (`adapters`), files, finge
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yokai_assets.devices import free_device_memory, is_out_of_memory, to_device
@@ -12,6 +12,7 @@ from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.training.adapters import AdaptedModel
 from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.batches import Batch, generator_of, training_batch, validation_batch
+from yokai_assets.training.cuda_graphs import GraphMemory, RecordedPass
 from yokai_assets.training.encoding import EncodedDataset
 from yokai_assets.training.environment import memory_words
 from yokai_assets.training.loss import denoising_target, masked_error, min_snr_weight
@@ -81,6 +82,13 @@ class TrainingLoop:
         self.notes: list[tuple[str, str]] = []
         self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._overflow_count = 0
+        self._recorded: dict[str, RecordedPass] = {}
+        if settings.cuda_graphs and base.device != "cpu" and not self.model.trains_text:
+            memory = GraphMemory(base.device)
+            self._recorded = {
+                "gradients": RecordedPass(self._add_gradients, memory),
+                "prior": RecordedPass(self._base_prediction, memory),
+            }
         torch.manual_seed(seed)
 
     def train_step(self) -> None:
@@ -136,7 +144,7 @@ class TrainingLoop:
                     error
                     for batch in batches
                     for part in batch.split(self.micro_batch_size)
-                    for error in self._error(part.to(self._base.device)).tolist()
+                    for error in self._error(**self._inputs(part.to(self._base.device))).tolist()
                 ]
             return sum(errors) / len(errors)
 
@@ -200,17 +208,17 @@ class TrainingLoop:
         """Add up the gradients of a step, part by part; return its loss, the mean over its images."""
         import torch
 
-        self._optimizer.zero_grad(set_to_none=True)
+        # A recording writes into the gradients that it was made with.
+        self._optimizer.zero_grad(set_to_none=not self._recorded)
         count, gamma = sum(len(batch.captions) for batch in batches), self._settings.min_snr_gamma
         losses = []
         for batch in batches:
             for part in batch.to(self._base.device).split(self.micro_batch_size):
-                error = self._error(part)
+                shares = torch.full_like(part.timesteps, 1 / count, dtype=torch.float32)
                 if gamma:
-                    error = error * min_snr_weight(self._noise_scheduler, part.timesteps, gamma)
-                loss = error.sum() / count
-                self._scaler.scale(loss).backward()
-                losses.append(loss.detach())
+                    shares = shares * min_snr_weight(self._noise_scheduler, part.timesteps, gamma)
+                inputs = self._inputs(part) | {"shares": shares}
+                losses.append(self._passed("gradients", self._add_gradients, inputs))
         return torch.stack(losses).sum()
 
     def _update(self) -> "torch.Tensor":
@@ -221,27 +229,53 @@ class TrainingLoop:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
         self._lr_scheduler.step()
         return norm.detach()
 
-    def _error(self, batch: Batch) -> "torch.Tensor":
-        """Return each image's weighted error, f32 [B]."""
+    def _inputs(self, batch: Batch) -> "dict[str, torch.Tensor]":
+        """Return what `_error` takes: tensors on the device."""
         scheduler = self._noise_scheduler
         timesteps: Any = batch.timesteps
         noisy = scheduler.add_noise(batch.latents, batch.noise, timesteps)
         target = denoising_target(scheduler, batch.latents, batch.noise, batch.timesteps)
         if batch.is_prior.any():
             rows = to_device(batch.is_prior.nonzero().flatten(), self._base.device)
-            target = target.index_copy(0, rows, self._base_prediction(noisy, batch, rows))
-        prediction = self.model.predict(noisy, batch.timesteps, batch.captions, batch.time_ids)
-        return masked_error(prediction, target, batch.weights)
+            captions = [text for text, prior in zip(batch.captions, batch.is_prior.tolist(), strict=True) if prior]
+            asked = self._asked(noisy[rows], batch.timesteps[rows], captions, batch.time_ids[rows])
+            target = target.index_copy(0, rows, self._passed("prior", self._base_prediction, asked))
+        asked = self._asked(noisy, batch.timesteps, batch.captions, batch.time_ids)
+        return asked | {"target": target, "weights": batch.weights}
 
-    def _base_prediction(self, noisy: "torch.Tensor", batch: Batch, rows: "torch.Tensor") -> "torch.Tensor":
-        """Return what the base model says of the prior's images, f32; `rows` are where they are, on the device."""
-        captions = [caption for caption, prior in zip(batch.captions, batch.is_prior.tolist(), strict=True) if prior]
+    def _asked(
+        self, noisy: "torch.Tensor", timesteps: "torch.Tensor", captions: Sequence[str], time_ids: "torch.Tensor"
+    ) -> "dict[str, torch.Tensor]":
+        """Return what `AdaptedModel.predict` takes."""
+        tokens, pooled = self.model.encode(captions)
+        asked = {"noisy": noisy, "timesteps": timesteps, "tokens": tokens}
+        return asked if pooled is None else asked | {"pooled": pooled, "time_ids": time_ids}
+
+    def _passed(
+        self, name: str, function: "Callable[..., torch.Tensor]", inputs: "dict[str, torch.Tensor]"
+    ) -> "torch.Tensor":
+        """Call a function, recorded where steps are recorded."""
+        if name in self._recorded and not self._checkpoints_gradients:
+            return self._recorded[name](inputs)
+        return function(**inputs)
+
+    def _add_gradients(self, *, shares: "torch.Tensor", **inputs: "torch.Tensor") -> "torch.Tensor":
+        """Add the gradients of a loss in which every image has its share; return the loss."""
+        loss = (self._error(**inputs) * shares).sum()
+        self._scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _error(self, *, target: "torch.Tensor", weights: "torch.Tensor", **asked: "torch.Tensor") -> "torch.Tensor":
+        """Return each image's weighted error, f32 [B]."""
+        return masked_error(self.model.predict(**asked), target, weights)
+
+    def _base_prediction(self, **asked: "torch.Tensor") -> "torch.Tensor":
+        """Return what the base model says, f32."""
         with self.model.without_adapters():
-            return self.model.predict(noisy[rows], batch.timesteps[rows], captions, batch.time_ids[rows]).float()
+            return self.model.predict(**asked).float()
 
     def _within_memory(self, compute: "Callable[[], _Result]", what: str) -> _Result:
         """Compute; where the device's memory runs out, with fewer images at once, again from the beginning."""
@@ -254,6 +288,8 @@ class TrainingLoop:
                 reason = str(error).partition("\n")[0]
             # Only here is the error gone, whose traceback holds the tensors.
             self._optimizer.zero_grad(set_to_none=True)
+            for recorded in self._recorded.values():
+                recorded.forget()
             words = memory_words(self._base.device)
             free_device_memory()
             self._need_less_memory(f"out of memory at {what}{words}", reason)

@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     import torch
 
 _LOG = logging.getLogger(__name__)
-TRAINER_VERSION = 4
+TRAINER_VERSION = 5
 """Counts changes of the method: a state of another version is not continued."""
 _FINGERPRINTS = ("base_fingerprint", "dataset_fingerprint", "config_fingerprint")
-_WITHOUT_EFFECT = {"keep_training_state", "save_diffusers_format", "base_model", "mixed_precision", "preset"}
+_WITHOUT_EFFECT = {
+    *("keep_training_state", "save_diffusers_format", "base_model", "mixed_precision", "preset", "cuda_graphs")
+}
 
 
 def train_lora(

@@ -6,7 +6,8 @@ Ways, each in a process of its own, in turns in one run:
 * ours: the loop with its caches, prior preservation off, which the script has not;
 * ours, defaults: the same with prior preservation;
 * ours, uncached: VAE and text encoder in every step;
-* ours with torch.compile, channels-last, if asked for. Gradient checkpointing, if asked for, is in all ways.
+* ours without CUDA graphs, with torch.compile, channels-last, if asked for. Gradient checkpointing, if asked for, is in
+  all ways.
 
 `--ceiling` adds what the device reaches in nothing but matrix products, in turns with the others, and each way's share
 of it. `--side-by-side 1 2 4` trains so many LoRAs at once instead. The table is Markdown. Rates are medians over turns;
@@ -39,6 +40,7 @@ def jobs_of(options: argparse.Namespace, batch_size: int, folder: Path) -> list[
     """Return the ways to compare, diffusers' first and the ceiling, if asked for, last."""
     always = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
     extra = {name: True for name in ("torch_compile", "channels_last") if getattr(options, name)}
+    plain = {"cuda_graphs": False} if options.no_cuda_graphs else {}
 
     def job(name: str, kind: str, **changes: object) -> Job:
         return Job(
@@ -61,11 +63,20 @@ def jobs_of(options: argparse.Namespace, batch_size: int, folder: Path) -> list[
         job("ours, defaults", "cached", prior_preservation=0.1),
         job("ours, uncached", "uncached"),
     ]
+    found += [job("ours, no cuda_graphs", "cached", **plain)] if plain else []
     found += [job(f"ours, {name}", "cached", **{name: True}) for name in extra]
     if len(extra) > 1:
         found.append(job(f"ours, {' and '.join(extra)}", "cached", **extra))
     found = [one for one in found if not options.ways or one.name in options.ways]
     return [*found, job("ceiling", "ceiling")] if options.ceiling else found
+
+
+def warm_up(team: Sequence[Worker], steps: int) -> None:
+    """Let everybody step at once, untimed: compilers take minutes."""
+    for worker in team:
+        worker.tell("run", steps)
+    for worker in team:
+        worker.answer()
 
 
 def in_turns(team: Sequence[Worker], turns: int, steps: int) -> list[list[Turn]]:
@@ -83,8 +94,7 @@ def measure(options: argparse.Namespace, batch_size: int, folder: Path) -> tuple
     notes: list[str] = []
     for group in [[job] for job in jobs] if options.one_by_one else [jobs]:
         with working(group) as team:
-            for worker in team:
-                worker.run(options.warmup)
+            warm_up(team, options.warmup)
             notes = notes or [described(team[0].about)]
             turns += in_turns(team, options.turns, options.steps)
             for worker in team:
@@ -119,8 +129,7 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> Iterator[str]:
     races: dict[int, list[list[Turn]]] = {count: [] for count in counts}
     with working([job] * counts[-1], barriers) as team:
         yield described(team[0].about)
-        for worker in team:
-            worker.run(options.warmup)
+        warm_up(team, options.warmup)
         for _ in range(options.turns):
             for count in counts:
                 threads = options.threads or max(1, cores // count)
@@ -191,10 +200,11 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64, help="side in px")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--warmup", type=int, default=3, help="steps before anything is timed")
+    parser.add_argument("--warmup", type=int, default=5, help="steps before anything is timed; the third is recorded")
     parser.add_argument("--steps", type=int, default=5, help="steps of a turn")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--ways", nargs="+", default=[], help="names of ways; none: all")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="add our loop without them")
     parser.add_argument("--torch-compile", action="store_true", help="add our loop with it")
     parser.add_argument("--channels-last", action="store_true", help="add our loop with it")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="in all ways")

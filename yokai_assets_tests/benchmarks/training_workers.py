@@ -99,15 +99,17 @@ class Steps(Protocol):
 
 
 class Worker:
-    """A process with one way to train; ready when made.
+    """A process with one way to train.
 
     Attributes:
         job: What it does.
-        about: What it says of itself.
+        about: What it says of itself, once it is ready.
 
     Raises:
         RuntimeError: From any method: what went wrong in the process, in its words.
     """
+
+    about: About
 
     def __init__(self, job: Job, barriers: dict[int, Any] | None = None) -> None:
         self.job = job
@@ -115,7 +117,10 @@ class Worker:
         self._process = SPAWN.Process(target=_serve, args=(job, other, barriers or {}), daemon=True)
         self._process.start()
         other.close()
-        self.about: About = self.answer()
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
+        self.about = self.answer()
 
     def run(self, steps: int) -> Turn:
         """Do some steps."""
@@ -160,13 +165,18 @@ class Worker:
 
 @contextmanager
 def working(jobs: Sequence[Job], barriers: dict[int, Any] | None = None) -> Iterator[list[Worker]]:
-    """Start processes, one after the other because setting up is heavy, and end them."""
+    """Start processes and end them; on a CPU one after the other, because setting up is heavy."""
     started: list[Worker] = []
     try:
         # Not a comprehension: what has started must end where the next one fails.
         for job in jobs:
             worker = Worker(job, barriers)
             started.append(worker)
+            if job.device == "cpu":
+                worker.wait()
+        for worker in started:
+            if worker.job.device != "cpu":
+                worker.wait()
         yield started
     finally:
         for worker in started:
@@ -192,13 +202,13 @@ class OurLoop:
     def __init__(self, job: Job, base: BaseModel) -> None:
         import torch
 
-        settings = job.settings()
+        self._settings = job.settings()
         items = [
             TrainingItem(file.stem, UPath(file), None, caption, "train") for file, caption in _captioned(job.folder)
         ]
         caches = TensorCache(UPath(job.folder / "latents")), TensorCache(UPath(job.folder / "text"))
-        dataset = encode_dataset(items, base, *caches, settings)
-        self.loop = TrainingLoop(base, dataset, settings, 0)
+        self._dataset = encode_dataset(items, base, *caches, self._settings)
+        self.loop = TrainingLoop(base, self._dataset, self._settings, 0)
         self._base, self._encodes_anew = base, job.kind == "uncached"
         self._captions = [item.caption for item in items[: job.batch_size]]
         self._pixels = torch.rand(job.batch_size, 3, job.resolution_px, job.resolution_px) * 2 - 1
@@ -215,6 +225,11 @@ class OurLoop:
                 vae.encode(self._pixels.to(self._base.device)).latent_dist.sample()
                 encode_captions(self._base.pipeline, self._captions)
         self.loop.train_step()
+
+    def countable(self) -> None:
+        """Begin anew without what hides operations from torch's counter: compiled code and recorded graphs."""
+        changes = {"torch_compile": False, "cuda_graphs": False}
+        self.loop = TrainingLoop(self._base, self._dataset, self._settings.model_copy(update=changes), 0)
 
 
 class SquareProducts:
@@ -304,6 +319,8 @@ def _done(job: Job, steps: Steps, barriers: dict[int, Any], command: str, *optio
         return _raced(job, steps, barriers[options[0]], *options[1:])
     from torch.utils.flop_counter import FlopCounterMode
 
+    if isinstance(steps, OurLoop):
+        steps.countable()
     with FlopCounterMode(display=False) as counter:
         steps.train_step()
     return float(counter.get_total_flops())

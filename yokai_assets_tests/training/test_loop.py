@@ -54,11 +54,11 @@ def narrow_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     predict = AdaptedModel.predict
     limit = {"images": 0, "checkpointed": True}
 
-    def predict_or_fail(self: AdaptedModel, noisy: torch.Tensor, *args: Any) -> torch.Tensor:
+    def predict_or_fail(self: AdaptedModel, noisy: torch.Tensor, **others: Any) -> torch.Tensor:
         has_less = self.unet.is_gradient_checkpointing and limit["checkpointed"]
         if len(noisy) > limit["images"] and not has_less:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return predict(self, noisy, *args)
+        return predict(self, noisy, **others)
 
     monkeypatch.setattr(AdaptedModel, "predict", predict_or_fail)
 
@@ -128,7 +128,7 @@ def test_other_errors_are_not_taken_for_a_narrow_memory(
 ) -> None:
     """A bug must not be retried with smaller batches until it looks like a lack of memory."""
 
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **others: Any) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(AdaptedModel, "predict", fail)

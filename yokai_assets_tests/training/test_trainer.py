@@ -384,8 +384,8 @@ def test_a_diverging_training_says_so(base: BaseModel, layout: Layout, monkeypat
     """A LoRA of NaNs must never be saved."""
     original = TrainingLoop._error
 
-    def not_a_number(self: TrainingLoop, batch: Any) -> torch.Tensor:
-        return original(self, batch) * (torch.nan if self.step == 3 and self.model.unet.training else 1.0)
+    def not_a_number(self: TrainingLoop, **inputs: Any) -> torch.Tensor:
+        return original(self, **inputs) * (torch.nan if self.step == 3 and self.model.unet.training else 1.0)
 
     monkeypatch.setattr(TrainingLoop, "_error", not_a_number)
     with pytest.raises(TrainingDivergedError, match=r"step 4.*learning_rate"):
