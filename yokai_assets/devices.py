@@ -112,7 +112,8 @@ def limit_threads(cpu_threads: int) -> int:
 
 def to_device(tensor: "torch.Tensor", device: str) -> "torch.Tensor":
     """Return a tensor of the CPU on a device; a GPU copies it from pinned memory, without being waited for."""
-    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    # What is expanded has no memory of its own that could be pinned.
+    return tensor if device == "cpu" else tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def has_native_bf16(device: str) -> bool:

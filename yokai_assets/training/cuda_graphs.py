@@ -7,6 +7,7 @@ replaying a function of tensors. Not here: what is computed (`loop`).
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,14 @@ class GraphMemory:
         self.device = device
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
+
+    def end_recording(self) -> None:
+        """Take the allocator out of a recording that failed: torch leaves it there, and frees no memory any more."""
+        import torch
+
+        # Not public; where a torch has it not, or the recording did end, there is nothing to do.
+        with suppress(AttributeError, RuntimeError):
+            torch._C._cuda_endAllocateToPool(torch.device(self.device).index or 0, self.pool)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class RecordedPass:
@@ -108,6 +117,7 @@ class RecordedPass:
             with torch.cuda.graph(graph, pool=self._memory.pool, stream=self._memory.stream):
                 result = self._function(**own)
         except Exception as error:
+            self._memory.end_recording()
             if is_out_of_memory(error):
                 raise
             self.trouble = f"steps cannot be recorded as CUDA graphs ({str(error).partition(chr(10))[0]})"
