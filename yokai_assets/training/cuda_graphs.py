@@ -6,12 +6,12 @@ replaying a function of tensors. Not here: what is computed (`loop`).
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from yokai_assets.devices import is_out_of_memory
+from yokai_assets.devices import free_device_memory
 
 if TYPE_CHECKING:
     import torch
@@ -47,20 +47,33 @@ class GraphMemory:
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def end_recording(self) -> None:
-        """Take the allocator out of a recording that failed: torch leaves it there, and frees no memory any more."""
+    @contextmanager
+    def recording(self, graph: Any) -> Iterator[None]:
+        """Record into a graph what is called meanwhile; where that fails, leave torch as it was before."""
         import torch
 
-        # Not public; where a torch has it not, or the recording did end, there is nothing to do.
-        with suppress(AttributeError, RuntimeError):
-            torch._C._cuda_endAllocateToPool(torch.device(self.device).index or 0, self.pool)  # pyright: ignore[reportAttributeAccessIssue]
+        index = torch.device(self.device).index or 0
+        generator = torch.cuda.default_generators[index]
+        state = generator.clone_state()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+                yield
+        except Exception:
+            # A recording that the driver refuses is never ended on torch's side: from then on its allocator frees
+            # nothing and its random generator raises. Ending it is not public; where a torch has no such function,
+            # or it did end, there is nothing to do.
+            with suppress(AttributeError, RuntimeError):
+                torch._C._cuda_endAllocateToPool(index, self.pool)  # pyright: ignore[reportAttributeAccessIssue]
+            generator.graphsafe_set_state(state)
+            raise
 
 
 class RecordedPass:
     """A function of tensors, recorded per shape of its inputs and replayed from then on; the numbers stay the same.
 
     The function must not wait for the GPU, nor draw random numbers, and whatever else it reads or writes (weights,
-    gradients) must stay where it is. A recording that fails is no failure: the function is called plainly from then on.
+    gradients) must stay where it is. A recording that fails, also for want of memory, is no failure: the function is
+    called plainly from then on.
 
     Attributes:
         trouble: Why nothing is recorded any more, in words; None while all is well.
@@ -76,7 +89,7 @@ class RecordedPass:
         """Return what the function makes of tensors that are on the device.
 
         Raises:
-            torch.OutOfMemoryError: The memory does not suffice, for a plain call or a recording.
+            torch.OutOfMemoryError: The memory does not suffice for a plain call.
         """
         key: Key = tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in inputs.items())
         self._calls[key] += 1
@@ -114,14 +127,14 @@ class RecordedPass:
         graph = torch.cuda.CUDAGraph()
         own = {name: tensor.detach().clone() for name, tensor in inputs.items()}
         try:
-            with torch.cuda.graph(graph, pool=self._memory.pool, stream=self._memory.stream):
+            with self._memory.recording(graph):
                 result = self._function(**own)
         except Exception as error:
-            self._memory.end_recording()
-            if is_out_of_memory(error):
-                raise
             self.trouble = f"steps cannot be recorded as CUDA graphs ({str(error).partition(chr(10))[0]})"
             _LOG.warning("%s; they are launched one by one, which is slower and changes nothing else.", self.trouble)
+        if self.trouble:
+            # Only here is the error gone, whose traceback holds the tensors.
             self.forget()
+            free_device_memory()
             return
         self._recordings[key] = _Recording(graph, own, result)

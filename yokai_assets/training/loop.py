@@ -258,9 +258,13 @@ class TrainingLoop:
         self, name: str, function: "Callable[..., torch.Tensor]", inputs: "dict[str, torch.Tensor]"
     ) -> "torch.Tensor":
         """Call a function, recorded where steps are recorded."""
-        if name in self._recorded and not self._checkpoints_gradients:
-            return self._recorded[name](inputs)
-        return function(**inputs)
+        recorded = self._recorded.get(name)
+        if recorded is None or self._checkpoints_gradients:
+            return function(**inputs)
+        result = recorded(inputs)
+        if recorded.trouble and all(setting != "training.cuda_graphs" for setting, _ in self.notes):
+            self.notes.append(("training.cuda_graphs", recorded.trouble))
+        return result
 
     def _add_gradients(self, *, shares: "torch.Tensor", **inputs: "torch.Tensor") -> "torch.Tensor":
         """Add the gradients of a loss in which every image has its share; return the loss."""

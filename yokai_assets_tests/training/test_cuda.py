@@ -82,30 +82,6 @@ def test_recorded_steps_train_the_same_lora(precision: Any, tmp_path: Path) -> N
     assert loops[1].validation_loss() == pytest.approx(loops[0].validation_loss(), rel=2e-2)
 
 
-def test_a_function_that_cannot_be_recorded_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a library does that a graph cannot hold: the training goes on, with a word about it."""
-    original = TrainingLoop._error
-
-    def waiting(self: TrainingLoop, **inputs: Any) -> torch.Tensor:
-        error = original(self, **inputs)
-        float(error.sum())
-        return error
-
-    monkeypatch.setattr(TrainingLoop, "_error", waiting)
-    base = make_base("tiny", DEVICE, "bf16")
-    items = make_items(tmp_path, [(32, 32)] * 4)
-    loop = make_loop(base, items, tmp_path, make_settings(Path("tiny"), prior_preservation=0.0))
-    losses = losses_of(loop, 6)
-    assert "cannot be recorded" in (loop._recorded["gradients"].trouble or "")
-    assert np.isfinite(losses).all()
-    # Memory must be given back as before, or running out of it would be the end.
-    large = torch.empty(2**30, dtype=torch.uint8, device=DEVICE)
-    before = torch.cuda.memory_reserved()
-    del large
-    torch.cuda.empty_cache()
-    assert torch.cuda.memory_reserved() <= before - 2**30
-
-
 def test_sdxl_steps_are_recorded(tmp_path: Path) -> None:
     """Pooled text and sizes are inputs of the recording, too."""
     from yokai_assets.training.base_model import open_base_model
@@ -166,6 +142,31 @@ def test_text_encoders_train_on_a_gpu(tmp_path: Path) -> None:
     items = make_items(tmp_path, [(32, 32)] * 4)
     loop = make_loop(base, items, tmp_path, make_settings(Path("tiny"), train_text_encoder=True))
     assert np.isfinite(losses_of(loop, 5)).all()
+
+
+def test_a_function_that_cannot_be_recorded_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a library does that a graph cannot hold: the training goes on, says so, and torch is sound."""
+    original = TrainingLoop._error
+
+    def waiting(self: TrainingLoop, **inputs: Any) -> torch.Tensor:
+        error = original(self, **inputs)
+        float(error.sum())
+        return error
+
+    monkeypatch.setattr(TrainingLoop, "_error", waiting)
+    base = make_base("tiny", DEVICE, "bf16")
+    items = make_items(tmp_path, [(32, 32)] * 4)
+    loop = make_loop(base, items, tmp_path, make_settings(Path("tiny"), prior_preservation=0.0))
+    losses = losses_of(loop, 6)
+    assert [setting for setting, words in loop.notes if "cannot be recorded" in words] == ["training.cuda_graphs"]
+    assert np.isfinite(losses).all()
+    # Memory must be given back as before, or running out of it would be the end.
+    large = torch.empty(2**30, dtype=torch.uint8, device=DEVICE)
+    before = torch.cuda.memory_reserved()
+    del large
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before - 2**30
+    assert torch.isfinite(torch.randn(4, device=DEVICE)).all()
 
 
 def _files(folder: Path) -> TrainingFiles:
