@@ -157,6 +157,19 @@ def doctor(config_file: Path | None) -> None:
     sys.exit(0 if examine(config_file) else EXIT_SOME_FAILED)
 
 
+@main.command("convert-weights")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+def convert_weights(source: Path, target: Path) -> None:
+    """Write a pickled checkpoint (.ckpt, .pt, .bin) as .safetensors, without running what is in it."""
+    from yokai_assets.weights import WeightsError, convert_weights
+
+    try:
+        click.echo(f"{target}: {convert_weights(source, target)} tensors")
+    except WeightsError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("yokai.toml"))
 @click.option("--input-frames", help="Folder with one folder or video per episode.")

@@ -18,6 +18,7 @@ from PIL import Image
 
 from yokai_assets.devices import halving_batches, has_native_bf16
 from yokai_assets.settings.model import EmbeddingSettings
+from yokai_assets.weights import PICKLED_SUFFIXES, is_pickled, pickled_only, refusal
 
 if TYPE_CHECKING:
     import torch
@@ -190,16 +191,7 @@ def _resolve(model: str, pretrained: str | None) -> tuple[str, str | None]:
 
         return f"local-dir:{bundled_model('clip')}", None
     if model.startswith("local-dir:"):
-        folder = Path(model.removeprefix("local-dir:"))
-        if not (folder / "open_clip_config.json").is_file():
-            raise EmbeddingModelError(
-                f"{folder}: no open_clip model folder (it has no open_clip_config.json). Give `embedding.model` the "
-                "folder of a model saved for open_clip."
-            )
-        if not _has_checkpoint(folder):
-            raise EmbeddingModelError(
-                f"{folder}: no weights (*.safetensors, *.bin, *.pt) beside open_clip_config.json."
-            )
+        _require_weights(Path(model.removeprefix("local-dir:")))
         return model, None
     if model.startswith("hf-hub:"):
         return model, None
@@ -212,15 +204,28 @@ def _resolve(model: str, pretrained: str | None) -> tuple[str, str | None]:
         raise EmbeddingModelError(
             f"{pretrained}: no such checkpoint. Set `embedding.pretrained` to an existing file or to a tag."
         )
-    return model, str(Path(pretrained).expanduser()) if _looks_like_path(pretrained) else pretrained
+    if not _looks_like_path(pretrained):
+        return model, pretrained
+    path = Path(pretrained).expanduser()
+    if is_pickled(path):
+        raise EmbeddingModelError(refusal(path))
+    return model, str(path)
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    return any(file.suffix in (".safetensors", ".bin", ".pt", ".pth") for file in folder.iterdir())
+def _require_weights(folder: Path) -> None:
+    if not (folder / "open_clip_config.json").is_file():
+        raise EmbeddingModelError(
+            f"{folder}: no open_clip model folder (it has no open_clip_config.json). Give `embedding.model` the "
+            "folder of a model saved for open_clip."
+        )
+    if pickled := pickled_only(folder):
+        raise EmbeddingModelError(refusal(pickled[0]))
+    if not any(file.suffix == ".safetensors" for file in folder.iterdir()):
+        raise EmbeddingModelError(f"{folder}: no weights (*.safetensors) beside open_clip_config.json.")
 
 
 def _looks_like_path(pretrained: str) -> bool:
-    return "/" in pretrained or "\\" in pretrained or pretrained.endswith((".pt", ".pth", ".bin", ".safetensors"))
+    return "/" in pretrained or "\\" in pretrained or pretrained.endswith((*PICKLED_SUFFIXES, ".safetensors"))
 
 
 def _needs_quick_gelu(name: str, pretrained: str | None) -> bool:

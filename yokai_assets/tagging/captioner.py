@@ -153,7 +153,9 @@ def _load_both(source: str | Path, **options: Any) -> tuple[Any, Any, dict[str, 
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     processor = AutoProcessor.from_pretrained(source, **options)
-    loaded: Any = AutoModelForImageTextToText.from_pretrained(source, dtype="auto", output_loading_info=True, **options)
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
+        source, dtype="auto", use_safetensors=True, output_loading_info=True, **options
+    )
     network, found = loaded
     return processor, network, found
 

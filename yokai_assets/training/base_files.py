@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from yokai_assets.training.prediction import UnsupportedScheduleError, VelocityPrediction, velocity_prediction
+from yokai_assets.weights import is_pickled, pickled_only, refusal
 
 Family = Literal["sd15", "sdxl"]
 
@@ -80,15 +81,17 @@ def _family_of_folder(folder: Path) -> Family:
             f"{folder}: pipeline class {name} is not supported; {', '.join(_FAMILY_OF_PIPELINE)} are. "
             "Choose a Stable Diffusion 1.x or SDXL base."
         )
+    pickled = [file for part in sorted(folder.iterdir()) for file in pickled_only(part)]
+    if pickled:
+        raise BaseModelError(refusal(pickled[0]))
     return _FAMILY_OF_PIPELINE[name]
 
 
 def _family_of_file(path: Path) -> Family:
+    if is_pickled(path):
+        raise BaseModelError(refusal(path))
     if path.suffix != ".safetensors":
-        raise BaseModelError(
-            f"{path}: only .safetensors checkpoints are read (a {path.suffix or 'suffix-less'} file may run code "
-            "when it is loaded). Convert it to safetensors first."
-        )
+        raise BaseModelError(f"{path}: only .safetensors checkpoints are read. Choose one, or a diffusers folder.")
     names, _ = _names_and_metadata(path)
     if any(name.startswith("conditioner.embedders.1.") for name in names):
         return "sdxl"

@@ -326,7 +326,9 @@ def _load_pipeline(source: Path, family: Family, precision: Precision) -> Any:
         if source.is_dir():
             with quiet_loading():
                 variant = _variant_of(source)
-                return pipeline_class.from_pretrained(source, local_files_only=True, variant=variant, **options)
+                return pipeline_class.from_pretrained(
+                    source, local_files_only=True, use_safetensors=True, variant=variant, **options
+                )
         config = source.with_suffix("")
         options |= {"config": str(config)} if config.is_dir() else {}
         part = {"config": str(config), "subfolder": "vae"} if config.is_dir() else {}

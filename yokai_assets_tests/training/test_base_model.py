@@ -125,9 +125,22 @@ def test_single_files_that_are_no_base_are_refused(tmp_path: Path) -> None:
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(1)}, lora)
     pickled.write_bytes(b"x")
     broken.write_bytes(b"\x00")
-    for path, reason in ((lora, "neither"), (pickled, r"only \.safetensors"), (broken, "damaged")):
+    for path, reason in (
+        (lora, "neither"),
+        (pickled, r"only \.safetensors.*yokai convert-weights"),
+        (broken, "damaged"),
+    ):
         with pytest.raises(BaseModelError, match=reason):
             open_base_model(str(path), "cpu")
+
+
+def test_a_folder_of_pickles_is_refused(base_folder: Path, tmp_path: Path) -> None:
+    """Diffusers would open `.bin` files where there is nothing else."""
+    pickled = tmp_path / "pickled"
+    shutil.copytree(base_folder, pickled)
+    (pickled / "unet" / "diffusion_pytorch_model.safetensors").rename(pickled / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(BaseModelError, match=r"diffusion_pytorch_model\.bin.*may run code.*convert-weights"):
+        open_base_model(str(pickled), "cpu")
 
 
 def test_a_lora_of_another_base_is_named(base: BaseModel, tmp_path: Path) -> None:
