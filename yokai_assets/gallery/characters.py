@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
-
 from upath import UPath
 
 from yokai_assets.analysis import read_profile

@@ -94,7 +94,7 @@ def line_chart(
         lines=[Line(name, place(x, y)) for name, (x, y) in cleaned.items()],
         x_ticks=[Tick(across(at), f"{at:,.0f}") for at in x_marks],
         y_ticks=[
-            Tick(_HEIGHT - _BOTTOM - (at - y_low) / y_span * (_HEIGHT - _TOP - _BOTTOM), f"{at:.3g}") for at in y_marks
+            Tick(_HEIGHT - _BOTTOM - (at - y_low) / y_span * (_HEIGHT - _TOP - _BOTTOM), f"{at:.2g}") for at in y_marks
         ],
         mark=Tick(across(mark[1]), mark[0]) if mark and x_low <= mark[1] <= x_high else None,
     )

@@ -72,6 +72,16 @@ class HeatMap:
         """Cells of a row."""
         return len(self.names)
 
+    @property
+    def cell_px(self) -> int:
+        """Width of a cell on a page."""
+        return min(40, max(8, 760 // self.side))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether rows are high enough for names."""
+        return self.cell_px >= 16
+
 
 def standings(table: pl.DataFrame) -> list[Standing]:
     """Return how each character's LoRA stands, the least clear ones first."""

@@ -7,6 +7,7 @@ knows, how long the stages took, is handed in.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import polars as pl
 from upath import UPath
@@ -22,7 +23,9 @@ from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_table_if_there, table_files
 from yokai_assets.tables import LORA_COMPARISONS, TableError
 
-STAGES: Mapping[str, str] = {
+Scope = Literal["episodes", "series", "characters"]
+
+STAGES: Mapping[str, Scope] = {
     "frames": "episodes",
     "character_layers": "episodes",
     "background_layers": "episodes",
@@ -79,7 +82,7 @@ class StageSummary:
     """
 
     name: str
-    scope: str
+    scope: Scope
     partition_count: int = 0
     row_count: int = 0
     newest_at: datetime | None = None
@@ -241,9 +244,7 @@ def _read_comparison(layout: Layout, problems: list[str]) -> pl.DataFrame:
         return LORA_COMPARISONS.empty()
 
 
-def _summarise(
-    name: str, data: GalleryData, layout: Layout, size_bytes: int, time: StageTime | None
-) -> StageSummary:
+def _summarise(name: str, data: GalleryData, layout: Layout, size_bytes: int, time: StageTime | None) -> StageSummary:
     single = layout.table(name)
     files = list(table_files(layout.tables / name).values()) or ([single] if single.exists() else [])
     rows, newest = 0, 0.0

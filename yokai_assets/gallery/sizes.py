@@ -37,13 +37,13 @@ def _places(layout: Layout) -> list[tuple[UPath, Callable[[Sequence[str]], str]]
     return [
         (layout.tables, lambda parts: parts[0].removesuffix(".parquet")),
         (layout.layers, lambda parts: _LAYER_STAGES.get(parts[1] if len(parts) > 1 else "", "character_layers")),
-        (layout.registry, lambda parts: "character_registry"),
-        (layout.regularisation, lambda parts: "regularisation_set"),
-        (root / "training_data" / series, lambda parts: "training_dataset"),
+        (layout.registry, lambda _: "character_registry"),
+        (layout.regularisation, lambda _: "regularisation_set"),
+        (root / "training_data" / series, lambda _: "training_dataset"),
         (root / "models" / "lora" / series, _model_stage),
         (layout.outputs, lambda parts: _OUTPUT_STAGES.get(parts[1] if len(parts) > 2 else "", "gallery")),
-        (layout.cache, lambda parts: SHARED_CACHES),
-        (root / "work", lambda parts: SHARED_WORK),
+        (layout.cache, lambda _: SHARED_CACHES),
+        (root / "work", lambda _: SHARED_WORK),
     ]
 
 
@@ -62,7 +62,8 @@ def _files(folder: UPath) -> Iterator[tuple[Sequence[str], int]]:
     if not folder.exists():
         return
     prefix = folder.path.rstrip("/") + "/"
-    for path, details in folder.fs.find(folder.path, detail=True).items():
+    found = dict(folder.fs.find(folder.path, detail=True))
+    for path, details in found.items():
         yield path.removeprefix(prefix).split("/"), int(details.get("size") or 0)
 
 

@@ -53,6 +53,8 @@ class Browser:
         self._session = self._send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._send(f"{domain}.enable")
+        # Without it elements get the focus, but no event of it: the window has none.
+        self._send("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it and what it needs at once are loaded."""

@@ -147,7 +147,9 @@ class SampleSeries:
             path.parent.mkdir(parents=True, exist_ok=True)
             sky, ground = GROUNDS[shot], GROUNDS[(shot + 1) % len(GROUNDS)]
             plate = Image.linear_gradient("L").resize((self.side_px * 2, self.side_px))
-            Image.composite(Image.new("RGB", plate.size, ground), Image.new("RGB", plate.size, sky), plate).save(path)
+            Image.composite(Image.new("RGB", plate.size, ground), Image.new("RGB", plate.size, sky), plate).save(
+                str(path)
+            )
             rows.append(
                 {
                     "episode": episode, "shot": shot, "plate": self.layout.relative(path), "frame_count": 4,
@@ -322,8 +324,9 @@ class SampleSeries:
                     write_bytes(folder / file, buffer.getvalue())
                     pictures.append(
                         PictureRecord(
-                            step=step, prompt_index=prompt_index, prompt=prompt.replace("{trigger}", self.trigger(name)),
-                            seed=seed, file=file, **({} if prompt_index == 2 else judged),
+                            step=step, prompt_index=prompt_index, seed=seed, file=file,
+                            prompt=prompt.replace("{trigger}", self.trigger(name)),
+                            **({} if prompt_index == 2 else judged),
                         )
                     )  # fmt: skip
         rows = [self._checkpoint(name, step, quality) for step in shown]
@@ -427,7 +430,6 @@ class SampleSeries:
             row("this", "this LoRA, step 2,000", chosen, character_id=name),
         ]
 
-
     def times(self) -> dict[str, StageTime]:
         """Return times as Dagster would tell them."""
         on_gpu = {"character_layers": 3_600.0 * 9, "embeddings": 2_400.0, "lora_model": 3_600.0 * 31}
@@ -440,7 +442,12 @@ def main(folder: str, character_count: str = "6") -> None:
     from yokai_assets.gallery import build_gallery, load_gallery_data, write_pipeline_results
 
     sample = SampleSeries(
-        Path(folder), int(character_count), side_px=256, exemplar_count=8, image_count=40, names={0: "Momo", 2: "Tin-Kan"}
+        Path(folder),
+        int(character_count),
+        side_px=256,
+        exemplar_count=8,
+        image_count=40,
+        names={0: "Momo", 2: "Tin-Kan"},
     )
     layout = sample.write()
     data = load_gallery_data(layout, times=sample.times())

@@ -181,6 +181,7 @@ function setUpHeat() {
     if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     moveTo(row + step[0], column + step[1]);
+    cursor.scrollIntoView({ block: "nearest", inline: "nearest" });
   });
 }
 
