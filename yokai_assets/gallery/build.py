@@ -1,11 +1,11 @@
-"""The static report: an index and a page per character, pictures beside them, nothing from anywhere else.
+"""The static report: an index, a page per character, one of all LoRAs; pictures beside them, nothing from elsewhere.
 
-Which words, numbers and pictures stand where; how they look is in `templates/`. The folder is swapped as one.
+Files and the order of things; what a character's page shows is `pages`, how it looks is `templates/`. The folder is
+swapped as one.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -16,46 +16,22 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from upath import UPath
 
-from yokai_assets.evaluation import EvaluationRecord, PictureRecord
-from yokai_assets.gallery.characters import STATUS_LABELS, CharacterEntry
-from yokai_assets.gallery.charts import IntervalRow, LineChart, interval_rows, line_chart
+from yokai_assets.evaluation.record import Measure
+from yokai_assets.gallery.characters import STATUS_LABELS
+from yokai_assets.gallery.comparisons import heat_map, standings
 from yokai_assets.gallery.data import GalleryData
-from yokai_assets.gallery.images import PendingPicture, Picture, PictureFolder, picture_folder
+from yokai_assets.gallery.images import PendingPicture, Picture, picture_folder
+from yokai_assets.gallery.pages import CharacterPage, character_page, ready_pairs
 from yokai_assets.gallery.results import PipelineResults, pipeline_results
-from yokai_assets.storage.files import is_local
+from yokai_assets.storage.files import is_local, recover_folder
 from yokai_assets.storage.folders import replaced_folder
 from yokai_assets.storage.layout import Layout
 
 INDEX_FILE = "index.html"
+COMPARISON_PAGE = "comparison.html"
 _STATIC_FILES = ("gallery.css", "gallery.js")
-_CARD_PX, _TILE_PX, _SAMPLE_PX, _MAP_PX = 320, 200, 384, 96
-_MAX_EXEMPLARS, _MAX_TRAINING_IMAGES, _MAX_PAIRS, _MAX_CLOSEST = 12, 24, 8, 3
 _STATUS_ORDER = tuple(STATUS_LABELS)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two pictures to compare, and what they are."""
-
-    left: PendingPicture
-    right: PendingPicture
-    caption: str
-
-
-@dataclass(slots=True)
-class CharacterPage:
-    """What a character's card and page show. Pictures are encoded while pages are put together."""
-
-    entry: CharacterEntry
-    exemplars: list[PendingPicture] = field(default_factory=list)
-    preview: PendingPicture | None = None
-    map_picture: PendingPicture | None = None
-    comparison: PendingPicture | None = None
-    pairs: list[Pair] = field(default_factory=list)
-    closest: list[Pair] = field(default_factory=list)
-    training_images: list[tuple[PendingPicture, str]] = field(default_factory=list)
-    loss_chart: LineChart | None = None
-    resemblance_rows: list[IntervalRow] = field(default_factory=list)
+_ON_THE_WAY = ("published", "evaluated", "trained", "dataset", "waiting")
 
 
 def build_gallery(layout: Layout, data: GalleryData) -> UPath:
@@ -68,147 +44,77 @@ def build_gallery(layout: Layout, data: GalleryData) -> UPath:
     Returns:
         The index page.
     """
+    previous = Path(str(layout.gallery)) if is_local(layout.gallery) else None
+    if previous:
+        recover_folder(previous)
     with replaced_folder(layout.gallery, last=INDEX_FILE) as folder:
-        with picture_folder(folder) as pictures:
-            pages = [_page(entry, layout, pictures) for entry in data.characters]
-        _render(folder, layout, data, pages)
+        with picture_folder(folder, previous) as pictures:
+            pages = [character_page(entry, data, layout, pictures) for entry in data.characters]
+        _write_pages(folder, layout, data, pages)
     return layout.gallery / INDEX_FILE
 
 
-def _page(entry: CharacterEntry, layout: Layout, pictures: PictureFolder) -> CharacterPage:
-    page = CharacterPage(entry)
-    name = entry.character_id
-    for index, cutout in enumerate(entry.exemplars[:_MAX_EXEMPLARS]):
-        alt = f"{name} as seen in the series, picture {index + 1}"
-        source = layout.absolute(cutout)
-        page.exemplars.append(pictures.thumbnail(source, f"{name}/exemplar{index:02d}", _CARD_PX, alt))
-    if entry.exemplars:
-        source = layout.absolute(entry.exemplars[0])
-        page.map_picture = pictures.thumbnail(source, f"{name}/map", _MAP_PX, name)
-    preview = layout.lora(name) / f"{name}.preview.png"
-    if entry.lora and preview.exists():
-        page.preview = pictures.thumbnail(preview, f"{name}/lora", _CARD_PX, f"{name} as drawn by its LoRA")
-    if entry.evaluation:
-        _add_evaluation(page, entry.evaluation, layout, pictures)
-    _add_training(page, layout, pictures)
-    return page
-
-
-def _add_evaluation(page: CharacterPage, record: EvaluationRecord, layout: Layout, pictures: PictureFolder) -> None:
-    name, folder = page.entry.character_id, layout.lora_tests(page.entry.character_id)
-    alt = f"Real images, base model and checkpoints of {name}, row by row"
-    page.comparison = pictures.thumbnail(folder / record.comparison, f"{name}/comparison", 1600, alt)
-
-    def sample(picture: PictureRecord, kind: str) -> PendingPicture:
-        label = f"{kind}: {picture.prompt}, seed {picture.seed}"
-        return pictures.thumbnail(folder / picture.file, f"{name}/{Path(picture.file).stem}", _SAMPLE_PX, label)
-
-    base = {(p.prompt_index, p.seed): p for p in record.pictures if p.step == 0}
-    chosen = {(p.prompt_index, p.seed): p for p in record.pictures if p.step == record.chosen_step}
-    for key in _spread(sorted(base.keys() & chosen.keys()), _MAX_PAIRS):
-        caption = f"{chosen[key].prompt} · seed {chosen[key].seed}"
-        page.pairs.append(Pair(sample(base[key], "base model"), sample(chosen[key], "LoRA"), caption))
-    images = dict(page.entry.dataset.select("instance_id", "image").iter_rows())
-    nearest = sorted(chosen.values(), key=lambda p: (-(p.nearest_training_cosine or 0.0), p.file))
-    for picture in [p for p in nearest if p.nearest_training_image in images][:_MAX_CLOSEST]:
-        source = layout.absolute(images[picture.nearest_training_image])
-        training = pictures.thumbnail(
-            source, f"{name}/closest_{Path(picture.file).stem}", _SAMPLE_PX, f"training image of {name}"
-        )
-        caption = f"drawn · nearest training image · cosine {picture.nearest_training_cosine:.3f}"
-        page.closest.append(Pair(sample(picture, "LoRA"), training, caption))
-    page.resemblance_rows = _resemblance_rows(record)
-
-
-def _add_training(page: CharacterPage, layout: Layout, pictures: PictureFolder) -> None:
-    name, dataset = page.entry.character_id, page.entry.dataset
-    rows = dataset.sort("split", "image").to_dicts()
-    for index, row in enumerate(_spread(rows, _MAX_TRAINING_IMAGES)):
-        kind = "held-out image" if row["split"] == "held_out" else "training image"
-        picture = pictures.thumbnail(
-            layout.absolute(row["image"]), f"{name}/training{index:02d}", _TILE_PX, f"{kind} of {name}"
-        )
-        page.training_images.append((picture, f"{kind}: {row['caption']}"))
-    training = page.entry.training
-    if training:
-        steps = range(1, len(training.losses) + 1)
-        series: dict[str, tuple[Sequence[float], Sequence[float]]] = {"training": (steps, training.losses)}
-        if training.validation_losses:
-            validation = training.validation_losses
-            series["held out"] = ([step for step, _ in validation], [loss for _, loss in validation])
-        page.loss_chart = line_chart(series)
-
-
-def _resemblance_rows(record: EvaluationRecord) -> list[IntervalRow]:
-    rows = [
-        (
-            "base model" if row.step == 0 else f"step {row.step:,}",
-            row.resemblance.low,
-            row.resemblance.mean,
-            row.resemblance.high,
-            "chosen" if row.step == record.chosen_step and row.checkpoint else "other",
-        )
-        for row in record.checkpoints
-    ]
-    real = record.real_to_real
-    return interval_rows([*rows, ("real images", real.low, real.mean, real.high, "real")])
-
-
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    """Return at most `count` items, evenly spread, in order."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
-
-
-def _render(folder: Path, layout: Layout, data: GalleryData, pages: Sequence[CharacterPage]) -> None:
-    environment = _environment()
+def _write_pages(folder: Path, layout: Layout, data: GalleryData, pages: Sequence[CharacterPage]) -> None:
     by_order = sorted(pages, key=lambda p: (_STATUS_ORDER.index(p.entry.status), p.entry.character_id))
+    by_id = {page.entry.character_id: page for page in pages}
     results = pipeline_results(data)
-    common = {"data": data, "results": results}
-    targets = [page.entry.character_id for page in by_order]
-    for index, page in enumerate(by_order):
-        html = environment.get_template("character.html.j2").render(
+    common: dict[str, Any] = {"data": data, "results": results, "by_id": by_id, "standings": standings(data.comparison)}
+    for name in _STATIC_FILES:
+        content = files("yokai_assets.gallery").joinpath("templates", name).read_text(encoding="utf-8")
+        (folder / name).write_text(content, encoding="utf-8")
+    _write_character_pages(folder, layout, by_order, common)
+    heat = heat_map(data.comparison)
+    if heat:
+        titles = [by_id[name].entry.title if name in by_id else name for name in heat.names]
+        readout = {"names": titles, "rows": heat.rows, "recognised": heat.recognised}
+        _write(folder / COMPARISON_PAGE, "comparison.html.j2", **common, heat=heat, readout=readout, root="")
+    _write(
+        folder / INDEX_FILE,
+        "index.html.j2",
+        **common,
+        pages=by_order,
+        not_trained=[page for page in by_order if page.entry.status not in _ON_THE_WAY],
+        tiles=_tiles(results, data),
+        filters=_filters(pages),
+        map_tiles=sorted(data.map_points.items(), key=lambda item: item[1][::-1]),
+        map_size=_map_size(data),
+        has_comparison=heat is not None,
+        root="",
+        data_root=_relative_root(layout, layout.gallery),
+    )
+
+
+def _write_character_pages(
+    folder: Path, layout: Layout, pages: Sequence[CharacterPage], common: Mapping[str, Any]
+) -> None:
+    (folder / "characters").mkdir()
+    for index, page in enumerate(pages):
+        _write(
+            folder / "characters" / f"{page.entry.character_id}.html",
+            "character.html.j2",
             **common,
             page=page,
             entry=page.entry,
             root="../",
-            data_root=_relative_root(layout, depth=1),
-            previous=targets[index - 1] if index else None,
-            following=targets[index + 1] if index + 1 < len(targets) else None,
+            data_root=_relative_root(layout, layout.gallery / "characters"),
+            previous=pages[index - 1].entry if index else None,
+            following=pages[index + 1].entry if index + 1 < len(pages) else None,
         )
-        path = folder / "characters" / f"{page.entry.character_id}.html"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(html, encoding="utf-8")
-    for name in _STATIC_FILES:
-        content = files("yokai_assets.gallery").joinpath("templates", name).read_text(encoding="utf-8")
-        (folder / name).write_text(content, encoding="utf-8")
-    html = environment.get_template("index.html.j2").render(
-        **common,
-        pages=by_order,
-        by_id={page.entry.character_id: page for page in pages},
-        tiles=_tiles(results),
-        filters=_filters(pages),
-        map_size=_map_size(data),
-        root="",
-        data_root=_relative_root(layout, depth=0),
-    )
-    (folder / INDEX_FILE).write_text(html, encoding="utf-8")
 
 
-def _relative_root(layout: Layout, depth: int) -> str | None:
-    """Return the way from a page to the data root, or None where pages cannot link to files of it."""
-    if not is_local(layout.gallery):
-        return None
-    return os.path.relpath(str(layout.root), str(layout.gallery)) + "/" if not depth else (
-        os.path.relpath(str(layout.root), str(layout.gallery / "characters")) + "/"
-    )  # fmt: skip
+def _write(path: Path, template: str, **values: Any) -> None:
+    path.write_text(_environment().get_template(template).render(**values), encoding="utf-8")
 
 
-def _tiles(results: PipelineResults) -> list[tuple[str, str, str]]:
+def _relative_root(layout: Layout, folder: UPath) -> str | None:
+    """Return the way from a page's folder to the data root, or None where pages cannot link to files of it."""
+    return os.path.relpath(str(layout.root), str(folder)) + "/" if is_local(folder) else None
+
+
+def _tiles(results: PipelineResults, data: GalleryData) -> list[tuple[str, str, str]]:
     """Return the numbers at the top: value, name, a remark."""
     frames = results.frames
-    unique = f"{frames.unique / frames.frames:.0%} unique" if frames.frames else ""
+    unique = f"{frames.unique:,} unique ({frames.unique / frames.frames:.0%})" if frames.frames else ""
     scored = [c.scores.covered_share for c in results.characters if c.scores and c.scores.covered_share is not None]
     recognised = [c.scores.identification for c in results.characters if c.scores]
     tiles = [
@@ -221,6 +127,9 @@ def _tiles(results: PipelineResults) -> list[tuple[str, str, str]]:
         middle = sorted(scored)[len(scored) // 2]
         share = sum(recognised) / len(recognised)
         tiles.append((f"{middle:.0%}", "of the way to real", f"median; {share:.0%} of pictures recognised"))
+    if data.is_timed:
+        tiles.append((_duration(data.seconds), "of work", f"{_duration(data.gpu_seconds)} of it on a GPU"))
+    tiles.append((_bytes(sum(data.storage_bytes.values())), "on disk", "by stage below"))
     tiles.append((f"{len(results.failures):,}", "open failures", "see below" if results.failures else "all is well"))
     return tiles
 
@@ -247,8 +156,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"bytes": _bytes, "duration": _duration, "moment": _moment, "picture": _ready, "path": quote}
-    environment.globals |= {"ready_pairs": _ready_pairs, "status_labels": STATUS_LABELS}
+    environment.filters |= {
+        "bytes": _bytes, "duration": _duration, "moment": _moment, "picture": _ready, "path": quote,
+        "percent": _percent, "cosine": _cosine, "hours": _hours,
+    }  # fmt: skip
+    environment.globals |= {"ready_pairs": ready_pairs, "status_labels": STATUS_LABELS}
     return environment
 
 
@@ -256,9 +168,12 @@ def _ready(pending: PendingPicture | None) -> Picture | None:
     return pending.ready() if pending else None
 
 
-def _ready_pairs(pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
-    ready = ({"left": p.left.ready(), "right": p.right.ready(), "caption": p.caption} for p in pairs)
-    return [pair for pair in ready if pair["left"] and pair["right"]]
+def _percent(value: float) -> str:
+    return f"{value * 100:.0f} %"
+
+
+def _cosine(value: float | Measure) -> str:
+    return f"{value.mean if isinstance(value, Measure) else value:.3f}"
 
 
 def _bytes(value: float) -> str:
@@ -272,7 +187,12 @@ def _bytes(value: float) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{_hours(seconds)} h"
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2f}"
 
 
 def _moment(value: datetime) -> str:

@@ -7,7 +7,7 @@ that no picture hides another. Distances on the map mean order, not amounts.
 import numpy as np
 import polars as pl
 
-_MIN_CHARACTERS = 4
+_MIN_PROJECTED = 4
 _MAX_CHARACTERS = 600
 _SPARE_CELLS = 1.5
 _ASPECT = 1.8
@@ -21,13 +21,16 @@ def place_characters(characters: pl.DataFrame, seed: int = 0) -> dict[str, tuple
         seed: Seed of the projection.
 
     Returns:
-        Positions by character; empty for fewer than four characters, which need no map.
+        Positions by character, those of another model than the largest one's left out; empty for fewer than two. Up to
+        three stand in a row.
     """
     rows = characters.sort("member_count", "character_id", descending=[True, False]).head(_MAX_CHARACTERS)
     newest = rows["model_fingerprint"][0] if rows.height else ""
     rows = rows.filter(pl.col("model_fingerprint") == newest)
-    if rows.height < _MIN_CHARACTERS:
+    if rows.height < 2:
         return {}
+    if rows.height < _MIN_PROJECTED:
+        return {name: (float(index), 0.0) for index, name in enumerate(rows["character_id"])}
     vectors = np.stack([np.asarray(vector, np.float32) for vector in rows["centroid"]])
     cells = _to_grid(_project(vectors, seed))
     return {name: (float(x), float(y)) for name, (x, y) in zip(rows["character_id"], cells, strict=True)}

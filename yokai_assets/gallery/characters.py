@@ -3,6 +3,7 @@
 Reading only. What is missing is a stage that has not run; what is damaged becomes a problem that the page shows.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,15 @@ from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
+from upath import UPath
 
 from yokai_assets.analysis import read_profile
 from yokai_assets.analysis.profile import CharacterProfile
+from yokai_assets.datasets import EditsError, read_edits
 from yokai_assets.evaluation import EvaluationError, EvaluationRecord, load_evaluation
 from yokai_assets.evaluation.record import RECORD_FILE
 from yokai_assets.gallery.failures import FailureRecord
+from yokai_assets.gallery.scenes import Scene
 from yokai_assets.publishing import PublicationRecord, read_sidecar
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_table_if_there
@@ -101,6 +105,7 @@ class CharacterEntry:
         member_count: Instances.
         episode_count: Episodes it is seen in.
         exemplars: Cut-outs (relative to the data root), most typical first.
+        scenes: The same with their shots and clean plates.
         trigger: Trigger word.
         dataset: `DATASET` rows.
         profile: Traits.
@@ -109,6 +114,8 @@ class CharacterEntry:
         lora: Published LoRA, relative to the data root.
         training: Record of the last finished training.
         events: Rows of `EVENTS`, oldest first.
+        decisions: Rows of `DECISIONS` that concern it, oldest first.
+        edits: What people changed in its training set by hand, in numbers.
         failures: Open failures.
         too_small_reason: Why its training set is too small, if it is.
         problems: Files that could not be read, in words.
@@ -119,6 +126,7 @@ class CharacterEntry:
     member_count: int
     episode_count: int
     exemplars: list[str]
+    scenes: list[Scene] = field(default_factory=list)
     state_reason: str = ""
     name: str | None = None
     trigger: str | None = None
@@ -129,6 +137,8 @@ class CharacterEntry:
     lora: str | None = None
     training: TrainingRecord | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    edits: dict[str, int] = field(default_factory=dict)
     failures: list[FailureRecord] = field(default_factory=list)
     too_small_reason: str | None = None
     problems: list[str] = field(default_factory=list)
@@ -195,8 +205,9 @@ class CharacterEntry:
 def load_character(
     row: Mapping[str, Any],
     layout: Layout,
-    cutouts: Mapping[str, str],
+    scenes: Mapping[str, Scene],
     events: Sequence[dict[str, Any]],
+    decisions: Sequence[dict[str, Any]],
     failures: Sequence[FailureRecord],
 ) -> CharacterEntry:
     """Gather a character.
@@ -204,11 +215,13 @@ def load_character(
     Args:
         row: Its row of `CHARACTERS`.
         layout: Where files lie.
-        cutouts: Cut-out file by instance_id.
+        scenes: What exemplars were cut from, by instance_id.
         events: `EVENTS` of this character, oldest first.
+        decisions: `DECISIONS` that concern it, oldest first.
         failures: Open failures of this character's partition.
     """
     character_id = row["character_id"]
+    own = [scenes[name] for name in row["exemplars"] or [] if name in scenes]
     entry = CharacterEntry(
         character_id=character_id,
         state=row["state"],
@@ -216,8 +229,10 @@ def load_character(
         episode_count=row["episode_count"],
         state_reason=": ".join(part for part in (row["other_id"], row["reason"]) if part),
         name=row["name"],
-        exemplars=[cutouts[name] for name in row["exemplars"] or [] if name in cutouts],
+        exemplars=[scene.cutout for scene in own],
+        scenes=own,
         events=list(events),
+        decisions=list(decisions),
         failures=[failure for failure in failures if not failure.is_too_small],
         too_small_reason=next((failure.reason for failure in failures if failure.is_too_small), None),
     )
@@ -235,6 +250,10 @@ def _read_tables(entry: CharacterEntry, layout: Layout) -> None:
         entry.trigger = captions["trigger"][0] if captions.height else None
     except TableError as error:
         entry.problems.append(str(error))
+    try:
+        entry.edits = read_edits(layout, entry.character_id).counts
+    except (EditsError, OSError) as error:
+        entry.problems.append(str(error))
 
 
 def _read_profile(entry: CharacterEntry, layout: Layout) -> None:
@@ -247,13 +266,34 @@ def _read_profile(entry: CharacterEntry, layout: Layout) -> None:
 
 
 def _read_evaluation(entry: CharacterEntry, layout: Layout) -> None:
-    if not (layout.lora_tests(entry.character_id) / RECORD_FILE).exists():
+    path = layout.lora_tests(entry.character_id) / RECORD_FILE
+    if not path.exists():
         return
     try:
-        entry.evaluation = load_evaluation(layout, entry.character_id)
-        entry.trigger = entry.trigger or entry.evaluation.trigger
+        record = load_evaluation(layout, entry.character_id)
+        steps = {row.step: row.checkpoint for row in record.checkpoints}
+        if 0 not in steps or not steps.get(record.chosen_step):
+            raise EvaluationError(f"{path}: lacks the rows of the base model or of the chosen step.")
     except EvaluationError as error:
-        entry.problems.append(str(error))
+        entry.problems.append(_of_another_version(path) or str(error))
+        return
+    entry.evaluation = record
+    entry.trigger = entry.trigger or record.trigger
+
+
+def _of_another_version(path: UPath) -> str | None:
+    """Say so if an evaluation was written by another version of the platform: it is not damaged."""
+    ours = EvaluationRecord.model_fields["schema_version"].default
+    try:
+        theirs = json.loads(path.read_bytes()).get("schema_version", 1)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if theirs == ours:
+        return None
+    return (
+        f"{path}: the evaluation was written by another version of yokai_assets (schema {theirs}, this one reads "
+        f"{ours}), so its numbers are not shown. Materialize lora_evaluation of this character again."
+    )
 
 
 def _read_lora(entry: CharacterEntry, layout: Layout) -> None:

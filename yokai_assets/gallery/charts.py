@@ -36,6 +36,7 @@ class LineChart:
     lines: list[Line]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
+    mark: Tick | None = None
     width: int = _WIDTH
     height: int = _HEIGHT
     left: int = _LEFT
@@ -56,8 +57,14 @@ class IntervalRow:
     kind: str
 
 
-def line_chart(series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> LineChart | None:
+def line_chart(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, mark: tuple[str, float] | None = None
+) -> LineChart | None:
     """Return a chart of lines (x, y); None where there is nothing finite to draw.
+
+    Args:
+        series: Name -> x and y of a line.
+        mark: Label and x of a vertical line; left out where it is not within the lines.
 
     Long lines are averaged over neighbouring points. The y axis ends at the 99th percentile, so that one spike does
     not flatten the rest; what is beyond it is drawn at the edge.
@@ -78,15 +85,18 @@ def line_chart(series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) ->
         top = _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(left, top, strict=True))
 
+    def across(x: float) -> float:
+        return _LEFT + (x - x_low) / x_span * (_WIDTH - _LEFT - _RIGHT)
+
     x_marks = np.unique(np.linspace(x_low, x_high, 5).round())
     y_marks = np.linspace(y_low, y_low + y_span, 4)
     return LineChart(
         lines=[Line(name, place(x, y)) for name, (x, y) in cleaned.items()],
-        x_ticks=[Tick(_LEFT + (mark - x_low) / x_span * (_WIDTH - _LEFT - _RIGHT), f"{mark:,.0f}") for mark in x_marks],
+        x_ticks=[Tick(across(at), f"{at:,.0f}") for at in x_marks],
         y_ticks=[
-            Tick(_HEIGHT - _BOTTOM - (mark - y_low) / y_span * (_HEIGHT - _TOP - _BOTTOM), f"{mark:.3g}")
-            for mark in y_marks
+            Tick(_HEIGHT - _BOTTOM - (at - y_low) / y_span * (_HEIGHT - _TOP - _BOTTOM), f"{at:.2g}") for at in y_marks
         ],
+        mark=Tick(across(mark[1]), mark[0]) if mark and x_low <= mark[1] <= x_high else None,
     )
 
 

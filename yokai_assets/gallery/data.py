@@ -1,46 +1,93 @@
-"""Everything the report is made of, read once: counts of stages, episodes, characters, failures, bytes.
+"""Everything the report is made of, read once: stages, episodes, characters, comparison, failures, bytes.
 
-Reading and counting only. Large tables (a row per frame) are read by column and kept as counts.
+Reading and counting only. Large tables (a row per frame) are read by column and kept as counts. What only Dagster
+knows, how long the stages took, is handed in.
 """
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from upath import UPath
 
+from yokai_assets.evaluation.crossing import taken_for_others
 from yokai_assets.gallery.characters import CharacterEntry, load_character
 from yokai_assets.gallery.failures import FailureRecord, IsOver, open_failures
-from yokai_assets.registry import RegistryError, RegistryStore
+from yokai_assets.gallery.scenes import Scene, load_scenes
+from yokai_assets.gallery.sizes import SHARED_CACHES, SHARED_WORK, stage_bytes
+from yokai_assets.registry import Registry, RegistryError, RegistryStore
 from yokai_assets.storage.files import is_local
 from yokai_assets.storage.layout import Layout
-from yokai_assets.storage.parquet import table_files
+from yokai_assets.storage.parquet import read_table_if_there, table_files
+from yokai_assets.tables import LORA_COMPARISONS, TableError
 
-EPISODE_STAGES = ("frames", "character_layers", "background_layers", "embeddings")
-SERIES_STAGES = ("clusters",)
-CHARACTER_STAGES = ("character_members", "captions", "training_dataset", "lora_evaluation")
-_FOLDER_OF_KIND = {
-    "layers": "layers",
-    "tables": "tables",
-    "training sets": "training_data",
-    "models": "models",
-    "caches": "cache",
-    "unfinished trainings": "work",
-    "reports and test pictures": "outputs",
+Scope = Literal["episodes", "series", "characters"]
+
+STAGES: Mapping[str, Scope] = {
+    "frames": "episodes",
+    "character_layers": "episodes",
+    "background_layers": "episodes",
+    "embeddings": "episodes",
+    "repeated_frames": "series",
+    "embedding_index": "series",
+    "clusters": "series",
+    "group_quality": "series",
+    "character_registry": "series",
+    "regularisation_set": "series",
+    "character_members": "characters",
+    "character_profile": "characters",
+    "captions": "characters",
+    "training_dataset": "characters",
+    "lora_model": "characters",
+    "lora_evaluation": "characters",
+    "published_lora": "characters",
+    "lora_comparison": "series",
+    "catalog": "series",
+    "gallery": "series",
 }
+"""The road in its order: stage -> what it is done for."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Time that a stage took so far, repeats included, as its finished runs measured it.
+
+    Attributes:
+        seconds: Of all of them together.
+        gpu_seconds: Of those that ran on a GPU.
+        run_count: How many there were.
+        newest_at: When the last one ended.
+    """
+
+    seconds: float
+    gpu_seconds: float
+    run_count: int
+    newest_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class StageSummary:
-    """What a stage has made: partitions, rows, and when the newest was written; None where it has not run."""
+    """What a stage has made and what it took.
+
+    Attributes:
+        name: Name of its asset.
+        scope: `episodes`, `series` or `characters`: what it is done for.
+        partition_count: Episodes or characters that it is done for; 1 for the series.
+        row_count: Rows of its tables; 0 for stages that write none.
+        newest_at: When the newest was written; None where it has not run, or cannot be told.
+        size_bytes: On disk.
+        time: What it took; None where nobody knows.
+    """
 
     name: str
-    partition_count: int
-    row_count: int
-    newest_at: datetime | None
+    scope: Scope
+    partition_count: int = 0
+    row_count: int = 0
+    newest_at: datetime | None = None
+    size_bytes: int = 0
+    time: StageTime | None = None
 
 
 @dataclass(slots=True)
@@ -56,7 +103,8 @@ class GalleryData:
         characters: In order of ids.
         map_points: Character ids and 2-D positions where similar-looking characters are near, if it can be drawn.
         failures: Open failures, newest first.
-        storage_bytes: Bytes by kind.
+        shared_bytes: Bytes of what all series of the data root share, by kind.
+        comparison: Rows of `LORA_COMPARISONS`; none before there is a judged LoRA.
         registry_version: Version of the registry; None before the first clustering.
         problems: Files that could not be read.
     """
@@ -68,9 +116,36 @@ class GalleryData:
     characters: list[CharacterEntry]
     map_points: dict[str, tuple[float, float]] = field(default_factory=dict)
     failures: list[FailureRecord] = field(default_factory=list)
-    storage_bytes: dict[str, int] = field(default_factory=dict)
+    shared_bytes: dict[str, int] = field(default_factory=dict)
+    comparison: pl.DataFrame = field(default_factory=LORA_COMPARISONS.empty)
     registry_version: int | None = None
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def storage_bytes(self) -> dict[str, int]:
+        """Bytes of stages that left any, and of what is shared."""
+        own = {stage.name: stage.size_bytes for stage in self.stages if stage.size_bytes}
+        return own | self.shared_bytes
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is known how long stages took."""
+        return any(stage.time for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages together."""
+        return sum(stage.time.seconds for stage in self.stages if stage.time)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Time of all stages on a GPU."""
+        return sum(stage.time.gpu_seconds for stage in self.stages if stage.time)
+
+    @property
+    def taken_for_others(self) -> pl.DataFrame:
+        """Characters whose own LoRA resembles them no more than another's."""
+        return taken_for_others(self.comparison)
 
     def with_status(self, *statuses: str) -> list[CharacterEntry]:
         """Return the characters of some statuses."""
@@ -89,27 +164,36 @@ _EPISODES = pl.Schema(
 )
 
 
-def load_gallery_data(layout: Layout, *, at: datetime | None = None, is_over: IsOver | None = None) -> GalleryData:
+def load_gallery_data(
+    layout: Layout,
+    *,
+    at: datetime | None = None,
+    is_over: IsOver | None = None,
+    times: Mapping[str, StageTime] | None = None,
+) -> GalleryData:
     """Read what the stages left behind. Missing things are stages that have not run, damaged ones are problems.
 
     Args:
         layout: Where everything lies.
         at: Time to note; unset: now.
         is_over: Says which failures of the log are over; unset: files tell.
+        times: How long stages took, where that is known.
     """
     problems: list[str] = []
-    failures = open_failures(layout, is_over)
     data = GalleryData(
         series=layout.series,
         read_at=at or datetime.now(UTC),
-        stages=[_summarise(name, layout, problems) for name in (*EPISODE_STAGES, *SERIES_STAGES, *CHARACTER_STAGES)],
+        stages=[],
         episodes=_read_episodes(layout),
         characters=[],
-        failures=failures,
-        storage_bytes={name: _tree_bytes(path) for name, path in _storage_folders(layout).items()},
+        failures=open_failures(layout, is_over),
+        comparison=_read_comparison(layout, problems),
         problems=problems,
     )
     _add_characters(data, layout)
+    sizes = stage_bytes(layout)
+    data.stages = [_summarise(name, data, layout, sizes.get(name, 0), (times or {}).get(name)) for name in STAGES]
+    data.shared_bytes = {name: sizes[name] for name in (SHARED_CACHES, SHARED_WORK) if name in sizes}
     return data
 
 
@@ -128,18 +212,39 @@ def _add_characters(data: GalleryData, layout: Layout) -> None:
     states = dict(characters.select("character_id", "state").iter_rows())
     # Nobody will mend what failed for a character that is not trained any more.
     data.failures = [failure for failure in data.failures if states.get(failure.partition or "", "active") == "active"]
-    cutouts = _cutouts(characters, layout, data.problems)
-    events = registry.events.sort("event_id")
-    for row in characters.iter_rows(named=True):
-        own_events = events.filter(pl.col("character_id") == row["character_id"]).to_dicts()
-        own_failures = [failure for failure in data.failures if failure.partition == row["character_id"]]
-        data.characters.append(load_character(row, layout, cutouts, own_events, own_failures))
+    wanted = characters["exemplars"].explode().drop_nulls().unique().to_list()
+    scenes = load_scenes(wanted, layout, data.problems)
+    data.characters = [_character(row, registry, layout, scenes, data.failures) for row in characters.to_dicts()]
     data.failures = [failure for failure in data.failures if not failure.is_too_small]
     shown = characters.filter(~pl.col("state").is_in(["retired", "merged_into", "not_a_character"]))
     data.map_points = place_characters(shown)
 
 
-def _summarise(name: str, layout: Layout, problems: list[str]) -> StageSummary:
+def _character(
+    row: dict[str, object],
+    registry: Registry,
+    layout: Layout,
+    scenes: Mapping[str, Scene],
+    failures: Iterable[FailureRecord],
+) -> CharacterEntry:
+    character_id = str(row["character_id"])
+    events = registry.events.filter(pl.col("character_id") == character_id).sort("event_id")
+    # A merge is kept with the one that goes on, and concerns the other, too.
+    concerns = pl.col("meaning").str.split(" ").list.contains(character_id)
+    decisions = registry.decisions.filter((pl.col("character_id") == character_id) | concerns).sort("decision_id")
+    own_failures = [failure for failure in failures if failure.partition == character_id]
+    return load_character(row, layout, scenes, events.to_dicts(), decisions.to_dicts(), own_failures)
+
+
+def _read_comparison(layout: Layout, problems: list[str]) -> pl.DataFrame:
+    try:
+        return read_table_if_there(LORA_COMPARISONS, layout.table("lora_comparison"))
+    except TableError as error:
+        problems.append(str(error))
+        return LORA_COMPARISONS.empty()
+
+
+def _summarise(name: str, data: GalleryData, layout: Layout, size_bytes: int, time: StageTime | None) -> StageSummary:
     single = layout.table(name)
     files = list(table_files(layout.tables / name).values()) or ([single] if single.exists() else [])
     rows, newest = 0, 0.0
@@ -148,8 +253,23 @@ def _summarise(name: str, layout: Layout, problems: list[str]) -> StageSummary:
             rows += _row_count(file)
             newest = max(newest, file.stat().st_mtime)
         except (pl.exceptions.PolarsError, OSError) as error:
-            problems.append(f"{file}: cannot be read ({error}). Materialize its partition again.")
-    return StageSummary(name, len(files), rows, datetime.fromtimestamp(newest, UTC) if newest else None)
+            data.problems.append(f"{file}: cannot be read ({error}). Materialize its partition again.")
+    count = len(files) or _count_without_table(name, data, has_files=size_bytes > 0, time=time)
+    newest_at = datetime.fromtimestamp(newest, UTC) if newest else time.newest_at if time else None
+    return StageSummary(name, STAGES[name], count, rows, newest_at, size_bytes, time)
+
+
+def _count_without_table(name: str, data: GalleryData, *, has_files: bool, time: StageTime | None) -> int:
+    """Return what a stage that writes no table is done for."""
+    counts = {
+        "character_profile": sum(entry.profile is not None for entry in data.characters),
+        "lora_model": sum(entry.training is not None for entry in data.characters),
+        "published_lora": sum(entry.lora is not None for entry in data.characters),
+        "lora_evaluation": sum(entry.evaluation is not None for entry in data.characters),
+    }
+    if name in counts:
+        return counts[name]
+    return int(STAGES[name] == "series" and (has_files or time is not None))
 
 
 def _row_count(file: UPath) -> int:
@@ -190,54 +310,3 @@ def _read_episodes(layout: Layout) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows, schema=_EPISODES)
-
-
-def _cutouts(characters: pl.DataFrame, layout: Layout, problems: list[str]) -> dict[str, str]:
-    """Return the cut-out file of every exemplar."""
-    wanted = pl.Series(characters["exemplars"].explode().drop_nulls().unique(), dtype=pl.String)
-    files = table_files(layout.tables / "character_layers")
-    found: dict[str, str] = {}
-    # An instance id begins with its episode, which has no `/`.
-    for episode in wanted.str.split("/").list.first().unique().sort():
-        if episode not in files:
-            continue
-        try:
-            rows = _columns(files[episode], ["instance_id", "cutout"]).filter(
-                pl.col("instance_id").is_in(wanted.implode())
-            )
-        except (pl.exceptions.PolarsError, OSError) as error:
-            problems.append(f"{files[episode]}: cannot be read ({error}). Materialize its partition again.")
-            continue
-        found.update(rows.iter_rows())
-    return found
-
-
-def _storage_folders(layout: Layout) -> dict[str, UPath]:
-    shared = {"cache", "work"}
-    return {
-        name: layout.root / folder if folder in shared else layout.root / _inside(folder) / layout.series
-        for name, folder in _FOLDER_OF_KIND.items()
-    }
-
-
-def _inside(folder: str) -> str:
-    return "models/lora" if folder == "models" else folder
-
-
-def _tree_bytes(path: UPath) -> int:
-    """Return the bytes under a folder. `os.scandir`, for a series has a million cut-outs."""
-    if not is_local(path):
-        return int(str(path.fs.du(path.path, total=True))) if path.exists() else 0
-    return sum(_scan_bytes(Path(str(path))))
-
-
-def _scan_bytes(folder: Path) -> Iterable[int]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _scan_bytes(Path(entry.path))
-                elif entry.is_file(follow_symlinks=False):
-                    yield entry.stat(follow_symlinks=False).st_size
-    except OSError:
-        return

@@ -5,7 +5,7 @@
 
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,24 @@ from yokai_assets.evaluation import (
     WeightRecord,
 )
 from yokai_assets.evaluation.comparison import ComparisonRow, comparison_grid
+from yokai_assets.gallery import StageTime
 from yokai_assets.publishing import publish_lora
 from yokai_assets.registry import Registry, RegistryStore
 from yokai_assets.storage.files import write_bytes, write_json, write_text
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import write_table
-from yokai_assets.tables import CAPTIONS, CHARACTERS, DATASET, EVENTS, FRAMES, INSTANCES, MEMBERS
+from yokai_assets.tables import (
+    BACKGROUNDS,
+    CAPTIONS,
+    CHARACTERS,
+    DATASET,
+    DECISIONS,
+    EVENTS,
+    FRAMES,
+    INSTANCES,
+    LORA_COMPARISONS,
+    MEMBERS,
+)
 from yokai_assets_tests.evaluation.fakes import write_safetensors
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -48,7 +60,20 @@ GROUNDS = [(205, 225, 240), (225, 235, 210), (245, 230, 205), (230, 215, 235)]
 
 @dataclass
 class SampleSeries:
-    """Writes what the stages leave behind. Sizes are small; shapes, names and schemas are the real ones."""
+    """Writes what the stages leave behind. Sizes are small; shapes, names and schemas are the real ones.
+
+    Attributes:
+        root: Data root.
+        character_count: Characters; the last two are too small and retired where there are more than three.
+        series: Its name.
+        episode_count: Episodes.
+        side_px: Side of pictures.
+        exemplar_count: Cut-outs per character.
+        image_count: Training images per character, two of them held out.
+        names: What people call characters, by number of the character.
+        caption_end: Put behind every caption.
+        ids: Ids of characters; unset: as the registry gives them.
+    """
 
     root: Path
     character_count: int = 6
@@ -57,12 +82,15 @@ class SampleSeries:
     side_px: int = 96
     exemplar_count: int = 4
     image_count: int = 6
+    names: dict[int, str] = field(default_factory=dict)
+    caption_end: str = ""
+    ids: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.series = self.series.replace(" ", "-")
         self.layout = Layout(UPath(self.root), self.series)
         self.rng = np.random.default_rng(4)
-        self.ids = [f"cluster_{index:03d}" for index in range(self.character_count)]
+        self.ids = self.ids or [f"cluster_{index:03d}" for index in range(self.character_count)]
         self.designs: dict[str, CreatureDesign] = {name: sample_design(self.rng) for name in self.ids}
 
     def state(self, index: int) -> str:
@@ -83,6 +111,7 @@ class SampleSeries:
             if last >= 1 or self.character_count <= 3:
                 record = self.write_evaluation(name)
                 publish_lora(name, record, self.layout, at=AT)
+        self.write_comparison()
         return self.layout
 
     def picture(self, name: str, side_px: int, ground: bool) -> Image.Image:
@@ -108,7 +137,26 @@ class SampleSeries:
                     }
                 )  # fmt: skip
             write_table(FRAMES, FRAMES.from_rows(frames), self.layout.table("frames", episode))
+            write_table(BACKGROUNDS, self._plates(episode), self.layout.table("background_layers", episode))
             write_table(INSTANCES, self._instances(episode), self.layout.table("character_layers", episode))
+
+    def _plates(self, episode: str) -> pl.DataFrame:
+        rows = []
+        for shot in range(3):
+            path = self.layout.background_layers(episode) / f"{shot:04d}.webp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sky, ground = GROUNDS[shot], GROUNDS[(shot + 1) % len(GROUNDS)]
+            plate = Image.linear_gradient("L").resize((self.side_px * 2, self.side_px))
+            Image.composite(Image.new("RGB", plate.size, ground), Image.new("RGB", plate.size, sky), plate).save(
+                str(path)
+            )
+            rows.append(
+                {
+                    "episode": episode, "shot": shot, "plate": self.layout.relative(path), "frame_count": 4,
+                    "filled_share": 0.02, "width_px": plate.width, "height_px": plate.height,
+                }
+            )  # fmt: skip
+        return BACKGROUNDS.from_rows(rows)
 
     def _instances(self, episode: str) -> pl.DataFrame:
         rows = []
@@ -116,7 +164,7 @@ class SampleSeries:
             for k in range(self.exemplar_count):
                 if f"s01e{(index + k) % self.episode_count + 1:02d}" != episode:
                     continue
-                path = self.layout.character_layers(episode) / f"{name}_{k}.webp"
+                path = self.layout.character_layers(episode) / f"{index:03d}_{k}.webp"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cutout = self.picture(name, self.side_px, ground=False)
                 cutout.crop(cutout.getbbox()).save(str(path), quality=90)
@@ -124,7 +172,7 @@ class SampleSeries:
                 rows.append(
                     {
                         "instance_id": f"{episode}/{frame:06d}/0", "frame_id": f"{episode}/{frame:06d}",
-                        "episode": episode, "frame_index": frame, "instance_index": 0, "shot": frame // 4,
+                        "episode": episode, "frame_index": frame, "instance_index": 0, "shot": frame // 4 % 3,
                         "x0": 0, "y0": 0, "x1": 90, "y1": 90, "frame_width_px": 384, "frame_height_px": 216,
                         "area_share": 0.1, "presence": 0.9, "edge_contact_share": 0.0, "sharpness": 300.0,
                         "lobe_count": 1, "luma_mean": 120.0, "weight": 2, "cutout": self.layout.relative(path),
@@ -147,7 +195,7 @@ class SampleSeries:
             count = 7 if state == "too_small" else int(60 + 900 * 0.93**index)
             rows.append(
                 {
-                    "character_id": name, "state": state, "member_count": count,
+                    "character_id": name, "state": state, "name": self.names.get(index), "member_count": count,
                     "episode_count": self.episode_count, "first_version": 1, "last_version": 2,
                     "exemplars": self.exemplar_ids(index),
                     "centroid": (centroid / np.linalg.norm(centroid)).tolist(), "model_fingerprint": "clip",
@@ -160,9 +208,21 @@ class SampleSeries:
                         "character_id": name, "kind": kind, "other_id": None, "member_count": count, "note": note,
                     }
                 )  # fmt: skip
+        decisions = [
+            {
+                "decision_id": index + 1, "at": AT, "by": "anna", "kind": "name", "character_id": self.ids[index],
+                "meaning": f"{self.ids[index]} is called {name!r}", "status": "holds", "reason": None,
+            }
+            for index, name in self.names.items()
+        ]  # fmt: skip
+        if len(self.ids) > 3:
+            merged = {"kind": "merge", "character_id": self.ids[0], "status": "holds", "reason": None}
+            meaning = f"{self.ids[-1]} merged into {self.ids[0]}"
+            decisions.append({"decision_id": 99, "at": AT, "by": "anna", "meaning": meaning, **merged})
         registry = Registry(
-            characters=CHARACTERS.from_rows(rows), members=MEMBERS.empty(), events=EVENTS.from_rows(events), version=2
-        )
+            characters=CHARACTERS.from_rows(rows), members=MEMBERS.empty(), events=EVENTS.from_rows(events),
+            decisions=DECISIONS.from_rows(decisions), version=2,
+        )  # fmt: skip
         RegistryStore(self.layout.registry).save(registry)
 
     def write_profile(self, name: str) -> None:
@@ -191,7 +251,7 @@ class SampleSeries:
                 width_px=(80, 40, 160), height_px=(90, 50, 180), frame_height_share=(0.42, 0.2, 0.8),
                 aspect_ratio=(0.9, 0.7, 1.2), cut_off_share=0.1,
             ),
-            co_appearances=(CoAppearance(character_id=self.ids[1], screen_time_frames=200, share=0.16),),
+            co_appearances=(CoAppearance(character_id=self.ids[-1], screen_time_frames=200, share=0.16),),
             exemplars=(Exemplar(instance_id=self.exemplar_ids(0)[0], cutout="x"),),
             notes=(), vocabulary="creatures", vocabulary_fingerprint="v", model_fingerprint="clip", min_confidence=0.5,
         )  # fmt: skip
@@ -204,6 +264,7 @@ class SampleSeries:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.picture(name, self.side_px, ground=True).save(str(path))
             caption = f"{trigger}, happy, arms up" if index % 2 else f"{trigger}, from the side, in a forest, smiling"
+            caption += self.caption_end
             rows.append(
                 {
                     "character_id": name, "instance_id": f"s01e01/{index:06d}/9",
@@ -224,7 +285,8 @@ class SampleSeries:
         write_table(CAPTIONS, CAPTIONS.from_rows(captions), self.layout.table("captions", name))
 
     def trigger(self, name: str) -> str:
-        return f"ykai{'bdfgklmnprtvz'[int(name[-2:]) % 13]}oru{name[-3:]}"
+        number = self.ids.index(name)
+        return f"ykai{'bdfgklmnprtvz'[number % 13]}oru{number:03d}"
 
     def write_evaluation(self, name: str) -> EvaluationRecord:
         """Write checkpoints, training record, test pictures and record, with plausible numbers."""
@@ -246,21 +308,25 @@ class SampleSeries:
             },
         )  # fmt: skip
         pictures, shown = [], {0: [], 500: [], 2000: []}
-        prompts = ["{trigger}", "{trigger}, full body, simple background"]
+        prompts = ["{trigger}", "{trigger}, full body, simple background", "a forest path, nobody"]
         for step in shown:
             for prompt_index, prompt in enumerate(prompts):
                 for seed in range(2):
                     file = f"step{step:06d}_prompt{prompt_index}_seed{seed}.png"
-                    image = self._drawn(name, step)
+                    image = self._drawn(name, step, has_trigger=prompt_index < 2)
+                    judged = {
+                        "resemblance": 0.7, "recognised_as": name, "nearest_training_image": "s01e01/000001/9",
+                        "nearest_training_cosine": 0.8 + seed / 100,
+                    }  # fmt: skip
                     shown[step].append(image)
                     buffer = io.BytesIO()
                     image.save(buffer, "PNG")
                     write_bytes(folder / file, buffer.getvalue())
                     pictures.append(
                         PictureRecord(
-                            step=step, prompt_index=prompt_index, prompt=prompt.format(trigger=self.trigger(name)),
-                            seed=seed, file=file, resemblance=0.7, recognised_as=name,
-                            nearest_training_image="s01e01/000001/9", nearest_training_cosine=0.8 + seed / 100,
+                            step=step, prompt_index=prompt_index, seed=seed, file=file,
+                            prompt=prompt.replace("{trigger}", self.trigger(name)),
+                            **({} if prompt_index == 2 else judged),
                         )
                     )  # fmt: skip
         rows = [self._checkpoint(name, step, quality) for step in shown]
@@ -287,16 +353,17 @@ class SampleSeries:
         )  # fmt: skip
         grid = comparison_grid(
             [ComparisonRow(f"step {step}" if step else "base model", "", images) for step, images in shown.items()],
-            [prompts[0], "", prompts[1], ""],
+            [prompts[0], "", prompts[1], "", prompts[2], ""],
         )
         buffer = io.BytesIO()
         grid.save(buffer, "WEBP")
         write_bytes(folder / "comparison.webp", buffer.getvalue())
+        write_bytes(folder / "weights.webp", buffer.getvalue())
         write_text(folder / "evaluation.json", record.model_dump_json())
         return record
 
-    def _drawn(self, name: str, step: int) -> Image.Image:
-        if step == 0:
+    def _drawn(self, name: str, step: int, *, has_trigger: bool = True) -> Image.Image:
+        if step == 0 or not has_trigger:
             other = sample_design(self.rng)
             image = Image.new("RGB", (self.side_px, self.side_px), GROUNDS[0])
             creature = draw_creature(other, sample_pose(self.rng), self.side_px)
@@ -326,6 +393,24 @@ class SampleSeries:
             recognised_as={name: 4}, score=0.2 + covered if step else None,
         )  # fmt: skip
 
+    def write_comparison(self) -> None:
+        """Write every LoRA against every character: the last LoRA has learnt only the style."""
+        judged = [name for name in self.ids if (self.layout.lora_tests(name) / "evaluation.json").exists()]
+        rows = []
+        for lora in judged:
+            for character in judged:
+                is_own = lora == character and (len(judged) < 3 or lora != judged[-1])
+                value = float(self.rng.normal(0.78 if is_own else 0.58, 0.025))
+                rows.append(
+                    {
+                        "lora_character_id": lora, "character_id": character, "step": 2000, "image_count": 4,
+                        "resemblance": value, "resemblance_low": value - 0.02, "resemblance_high": value + 0.02,
+                        "covered_share": (value - 0.55) / 0.36, "recognised_share": 0.9 if is_own else 0.02,
+                    }
+                )  # fmt: skip
+        if rows:
+            write_table(LORA_COMPARISONS, LORA_COMPARISONS.from_rows(rows), self.layout.table("lora_comparison"))
+
     def _anchors(self, name: str, rows: list[CheckpointRecord]) -> list[AnchorRecord]:
         """Real images, base model, another character's LoRA, this one."""
 
@@ -341,18 +426,31 @@ class SampleSeries:
         return [
             row("real", "real images", chosen, resemblance=real, covered=whole, identification=whole, **nothing),
             row("base", "base model", base),
-            row("other", "LoRA of cluster_001", base, character_id="cluster_001", prompt_following=None),
+            row("other", f"LoRA of {self.ids[-1]}", base, character_id=self.ids[-1], prompt_following=None),
             row("this", "this LoRA, step 2,000", chosen, character_id=name),
         ]
+
+    def times(self) -> dict[str, StageTime]:
+        """Return times as Dagster would tell them."""
+        on_gpu = {"character_layers": 3_600.0 * 9, "embeddings": 2_400.0, "lora_model": 3_600.0 * 31}
+        rest = {"frames": 5_200.0, "background_layers": 7_000.0, "clusters": 420.0, "lora_evaluation": 900.0}
+        return {name: StageTime(seconds, on_gpu.get(name, 0.0), 3, AT) for name, seconds in (on_gpu | rest).items()}
 
 
 def main(folder: str, character_count: str = "6") -> None:
     """Write a sample series and its gallery."""
     from yokai_assets.gallery import build_gallery, load_gallery_data, write_pipeline_results
 
-    sample = SampleSeries(Path(folder), int(character_count), side_px=256, exemplar_count=8, image_count=14)
+    sample = SampleSeries(
+        Path(folder),
+        int(character_count),
+        side_px=256,
+        exemplar_count=8,
+        image_count=40,
+        names={0: "Momo", 2: "Tin-Kan"},
+    )
     layout = sample.write()
-    data = load_gallery_data(layout)
+    data = load_gallery_data(layout, times=sample.times())
     write_pipeline_results(layout, data)
     print(build_gallery(layout, data))
 

@@ -75,6 +75,7 @@ def character_profile(
         "told_attribute_count": profile.told_attribute_count,
         "outfit_count": len(profile.outfits),
         **rows.told(context),
+        "device": settings.device(),
         "seconds": watch.seconds,
     }
     return made(
@@ -108,6 +109,7 @@ def captions(
         "tags_mean": float(table.select(pl.col("tags").list.len().mean()).item() or 0),
         **rows.told(context),
         "examples": records(table.select("caption").unique(maintain_order=True), limit=8),
+        "device": settings.device(),
         "seconds": watch.seconds,
     }
     return made("captions", chosen, value=table, metadata=metadata, tags={SOURCE_TAG: source})

@@ -90,6 +90,7 @@ def character_layers(
         "problems": dg.MetadataValue.json([vars(problem) for problem in result.problems[:20]]),
         "cutout_bytes": folder_bytes(layout.character_layers(episode)),
         "matte_fingerprint": matte.fingerprint,
+        "device": settings.device(),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, f"characters of {episode}")} if sheet else {}),
     }
@@ -153,6 +154,7 @@ def embeddings(
         "reused_count": result.reused_count,
         "problem_count": len(result.problems),
         "model_fingerprint": model.fingerprint,
+        "device": settings.device(),
         "seconds": watch.seconds,
         "images_per_second": round(result.table.height / max(watch.seconds, 1e-6), 2),
     }

@@ -7,6 +7,7 @@ from upath import UPath
 
 from yokai_assets.defs.policies import DUCKDB_POOL
 from yokai_assets.defs.reports.closing import failures_over
+from yokai_assets.defs.reports.timing import stage_times
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, timed
 from yokai_assets.defs.series.assets import indexed_files
@@ -103,7 +104,8 @@ def gallery(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg
     if leftovers := remove_leftovers(layout.root):
         context.log.info(f"Removed {len(leftovers)} unfinished files and folders of killed processes.")
     with timed() as watch:
-        data = load_gallery_data(layout, is_over=failures_over(context.instance, chosen))
+        is_over, times = failures_over(context.instance, chosen), stage_times(context.instance)
+        data = load_gallery_data(layout, is_over=is_over, times=times)
         page = build_gallery(layout, data)
         results = write_pipeline_results(layout, data)
     metadata = {

@@ -1,4 +1,4 @@
-// Search, filter, order, copying and arrow keys. Without scripts every page shows everything.
+// Search, filter, order, copying, the map, the matrix, arrow keys. Without scripts every page shows everything.
 "use strict";
 
 function setUpCards() {
@@ -80,13 +80,113 @@ function setUpCopying() {
 function setUpArrows() {
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    if (/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) return;
+    // Whoever scrolls a table with the arrows does not want another page.
+    if (document.activeElement.closest("input, select, textarea, .table-scroll")) return;
     const target = { ArrowLeft: "previous", ArrowRight: "following" }[event.key];
     const link = target && document.getElementById(target);
     if (link) link.click();
   });
 }
 
+// One stop for the Tab key; arrows go to the nearest tile in their direction.
+function setUpMap() {
+  const list = document.getElementById("map-tiles");
+  if (!list) return;
+  const tiles = [...list.querySelectorAll(".map-tile")];
+  const info = document.getElementById("map-info");
+  const [frame, title, looks, facts] = info.children;
+  const picture = new Image();
+  picture.alt = "";
+
+  function show(tile) {
+    tiles.forEach((other) => other.classList.toggle("current", other === tile));
+    title.textContent = tile.dataset.title;
+    looks.textContent = tile.dataset.looks;
+    facts.textContent = tile.dataset.facts;
+    if (tile.dataset.picture) {
+      picture.src = tile.dataset.picture;
+      frame.replaceChildren(picture);
+    } else {
+      frame.textContent = "no picture";
+    }
+    frame.classList.toggle("none", !tile.dataset.picture);
+  }
+
+  function nearest(from, dx, dy) {
+    const x = Number(from.dataset.x);
+    const y = Number(from.dataset.y);
+    let best = null;
+    let least = Infinity;
+    for (const tile of tiles) {
+      const along = (tile.dataset.x - x) * dx + (tile.dataset.y - y) * dy;
+      const aside = Math.abs((tile.dataset.x - x) * dy) + Math.abs((tile.dataset.y - y) * dx);
+      if (along > 0 && along + 2 * aside < least) {
+        best = tile;
+        least = along + 2 * aside;
+      }
+    }
+    return best;
+  }
+
+  function makeStop(tile) {
+    tiles.forEach((other) => { other.tabIndex = other === tile ? 0 : -1; });
+  }
+
+  for (const tile of tiles) {
+    tile.addEventListener("pointerenter", () => show(tile));
+    tile.addEventListener("focus", () => { makeStop(tile); show(tile); });
+    tile.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      const target = nearest(tile, ...step);
+      if (target) target.focus();
+    });
+  }
+  makeStop(tiles[0]);
+}
+
+function setUpHeat() {
+  const data = document.getElementById("heat-data");
+  if (!data) return;
+  const { names, rows, recognised } = JSON.parse(data.textContent);
+  const area = document.getElementById("heat");
+  const drawing = area.querySelector("svg");
+  const cursor = document.getElementById("heat-cursor");
+  const readout = document.getElementById("heat-readout");
+  let row = 0;
+  let column = 0;
+
+  function moveTo(newRow, newColumn) {
+    row = Math.min(names.length - 1, Math.max(0, newRow));
+    column = Math.min(names.length - 1, Math.max(0, newColumn));
+    cursor.setAttribute("x", column);
+    cursor.setAttribute("y", row);
+    cursor.setAttribute("visibility", "visible");
+    const value = rows[row][column];
+    const share = recognised[row][column];
+    const what = row === column ? `${names[row]}, its own LoRA: ` : `LoRA of ${names[row]} against ${names[column]}: `;
+    readout.textContent = value === null
+      ? `${what}not compared`
+      : `${what}cosine ${value.toFixed(3)}${share === null ? "" : `, ${Math.round(share * 100)} % recognised as it`}`;
+  }
+
+  drawing.addEventListener("pointermove", (event) => {
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(drawing.getScreenCTM().inverse());
+    moveTo(Math.floor(point.y), Math.floor(point.x));
+  });
+  area.addEventListener("focus", () => moveTo(row, column));
+  area.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    moveTo(row + step[0], column + step[1]);
+    cursor.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
+}
+
 setUpCards();
+setUpMap();
+setUpHeat();
 setUpCopying();
 setUpArrows();
