@@ -150,11 +150,12 @@ def ui(config_file: Path | None, port: int, host: str) -> None:
 
 @main.command()
 @with_config
-def doctor(config_file: Path | None) -> None:
-    """Check device, models, folders and disk; say what is missing and how to get it."""
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(config_file: Path | None, as_json: bool) -> None:
+    """Check Python, packages, GPU, disk, folders, models and Dagster; say what is missing and how to get it."""
     from yokai_assets.cli.doctor import examine
 
-    sys.exit(0 if examine(config_file) else EXIT_SOME_FAILED)
+    sys.exit(0 if examine(config_file, as_json=as_json) else EXIT_SOME_FAILED)
 
 
 @main.command("convert-weights")
