@@ -63,7 +63,6 @@ class LatestEvaluation:
     at: datetime
     passed: bool
     severity: dg.AssetCheckSeverity
-    description: str = ""
 
     @property
     def is_blocking(self) -> bool:
@@ -80,16 +79,9 @@ def latest_evaluations(instance: dg.DagsterInstance, asset: str, check: str) -> 
             evaluation = record.event.asset_check_evaluation if record.event else None
             if record.event and evaluation:
                 at = datetime.fromtimestamp(record.event.timestamp, UTC)
-                said = (evaluation.passed, evaluation.severity, evaluation.description or "")
-                latest.setdefault(record.partition, LatestEvaluation(at, *said))
+                latest.setdefault(record.partition, LatestEvaluation(at, evaluation.passed, evaluation.severity))
         cursor = records[-1].id
     return latest
-
-
-def failed_blocking_checks(instance: dg.DagsterInstance, asset: str, partition: str) -> dict[str, str]:
-    """Return the blocking checks that failed last for a partition, with what they said."""
-    latest = {name: latest_evaluations(instance, asset, name).get(partition) for name in BLOCKING_CHECKS[asset]}
-    return {name: found.description for name, found in latest.items() if found and found.is_blocking}
 
 
 def judged(

@@ -4,7 +4,9 @@ Judging pictures is `measures`. Seeds are CPU generators, one per picture: the i
 the same for every checkpoint, on every device and in every batch size.
 """
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +30,11 @@ class PictureModel(Protocol):
     @property
     def fingerprint(self) -> str:
         """sha256 of the base model's weights."""
+        ...
+
+    @property
+    def public_name(self) -> str:
+        """What the base model is called, without the folders it lies in."""
         ...
 
     def build_pipeline(self, lora_path: Path | None = None, weight: float = 1.0) -> Any:
@@ -83,24 +90,82 @@ def to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray((clean * 255).round().astype(np.uint8), "RGB")
 
 
-def save_picture(
-    image: Image.Image, path: Path, cell: GridCell, settings: EvaluationSettings, source: dict[str, str]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What drew a picture, beside its prompt and seed: with them, all that is needed to draw it again.
+
+    Attributes:
+        base: The base model, as people call it.
+        base_fingerprint: sha256 of its weights.
+        lora: File name of the checkpoint; None for the bare base model.
+        lora_sha256: Hash of the checkpoint's weights.
+        step: Its training step; 0 for the bare base model.
+        weight: Strength of the LoRA.
+        sampler: Name of the sampler, as user interfaces call it.
+    """
+
+    base: str
+    base_fingerprint: str
+    lora: str | None
+    lora_sha256: str | None
+    step: int
+    weight: float
+    sampler: str
+
+
+_SAMPLERS = {
+    "DDIMScheduler": "DDIM",
+    "PNDMScheduler": "PLMS",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "UniPCMultistepScheduler": "UniPC",
+    "HeunDiscreteScheduler": "Heun",
+    "LMSDiscreteScheduler": "LMS",
+}
+
+
+def sampler_name(pipeline: Any) -> str:
+    """Return what A1111 and Forge call a pipeline's sampler; of others the name of the class."""
+    scheduler = type(getattr(pipeline, "scheduler", None)).__name__
+    return _SAMPLERS.get(scheduler, scheduler)
+
+
+def save_picture(image: Image.Image, path: Path, cell: GridCell, settings: EvaluationSettings, origin: Origin) -> None:
     """Write a PNG whose text chunks say what made it.
 
-    `parameters` has the form that A1111, Forge and their image browsers read; `yokai` names base and
-    checkpoint.
+    `parameters` has the form that A1111, Forge and their image browsers read, so that a picture dropped there fills in
+    prompt, LoRA and seed (`RNG: CPU`: the noise is the CPU's there too). `yokai.*` say the rest.
     """
     info = PngImagePlugin.PngInfo()
-    negative = f"Negative prompt: {settings.negative_prompt}\n" if settings.negative_prompt else ""
-    info.add_itxt(
-        "parameters",
-        f"{cell.prompt}\n{negative}Steps: {settings.inference_steps}, "
-        f"CFG scale: {settings.guidance_scale:g}, Seed: {cell.seed}, Size: {image.width}x{image.height}",
-    )
-    for key, value in source.items():
-        info.add_itxt(f"yokai.{key}", value)
+    info.add_itxt("parameters", _parameters(cell, settings, origin, image.size))
+    known = {
+        "checkpoint": origin.lora or "none",
+        "checkpoint_sha256": origin.lora_sha256 or "",
+        "step": origin.step,
+        "weight": f"{origin.weight:g}",
+        "base": origin.base,
+        "base_sha256": origin.base_fingerprint,
+        "prompt": cell.prompt,
+        "negative_prompt": settings.negative_prompt,
+        "seed": cell.seed,
+        "inference_steps": settings.inference_steps,
+        "guidance_scale": f"{settings.guidance_scale:g}",
+        "sampler": origin.sampler,
+    }
+    for key, value in known.items():
+        info.add_itxt(f"yokai.{key}", str(value))
     image.save(path, "PNG", pnginfo=info)
+
+
+def _parameters(cell: GridCell, settings: EvaluationSettings, origin: Origin, size: tuple[int, int]) -> str:
+    lora = f" <lora:{origin.lora.removesuffix('.safetensors')}:{origin.weight:g}>" if origin.lora else ""
+    negative = f"Negative prompt: {settings.negative_prompt}\n" if settings.negative_prompt else ""
+    return (
+        f"{cell.prompt}{lora}\n{negative}Steps: {settings.inference_steps}, Sampler: {origin.sampler}, "
+        f"CFG scale: {settings.guidance_scale:g}, Seed: {cell.seed}, Size: {size[0]}x{size[1]}, "
+        f"Model: {json.dumps(origin.base) if set(origin.base) & set(',:') else origin.base}, RNG: CPU"
+    )
 
 
 def _draw_batch(pipeline: Any, batch: Sequence[GridCell], settings: EvaluationSettings, side_px: int) -> np.ndarray:

@@ -15,7 +15,13 @@ from upath import UPath
 from yokai_assets.evaluation.anchors import anchor_table, load_vectors, save_vectors, vectors_of
 from yokai_assets.evaluation.choice import choose_checkpoint
 from yokai_assets.evaluation.drawing import PictureModel
-from yokai_assets.evaluation.grid import EvaluationError, find_checkpoints, prompt_grid, select_checkpoints
+from yokai_assets.evaluation.grid import (
+    EvaluationError,
+    find_checkpoints,
+    prompt_grid,
+    select_checkpoints,
+    trained_images,
+)
 from yokai_assets.evaluation.judging import Judge, Yardsticks, measure_pictures
 from yokai_assets.evaluation.record import RECORD_FILE, EvaluationRecord, PictureRecord, comparable_vectors
 from yokai_assets.evaluation.reporting import (
@@ -27,6 +33,7 @@ from yokai_assets.evaluation.reporting import (
     save_sheets,
 )
 from yokai_assets.evaluation.rounds import (
+    FULL_WEIGHT,
     SHOWN_COLUMNS,
     Round,
     UnusableCheckpointError,
@@ -42,7 +49,8 @@ from yokai_assets.evaluation.subjects import (
     exemplar_vectors,
     read_real_images,
 )
-from yokai_assets.evaluation.weights import FULL_WEIGHT, try_weights, weight_cells
+from yokai_assets.evaluation.verdicts import refusals
+from yokai_assets.evaluation.weights import try_weights, weight_cells
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings import Settings
 from yokai_assets.storage.files import write_text
@@ -137,7 +145,8 @@ def evaluate_character(
             "Materialize the character's lora_model first."
         )
     cells = prompt_grid(settings.evaluation, trigger, settings.seed)
-    held_out, training = _read_dataset(character_id, dataset, layout, settings, model, is_cut_out=matte is not None)
+    unseen, problems = _without_trained_on(dataset.filter(pl.col("character_id") == character_id), checkpoints, layout)
+    held_out, training = _read_dataset(character_id, unseen, layout, settings, model, is_cut_out=matte is not None)
     yardsticks = _yardsticks(character_id, held_out, training, characters, embeddings, members, model)
     if base is None:
         from yokai_assets.training.base_model import open_base_model
@@ -166,6 +175,7 @@ def evaluate_character(
             folder=folder,
             progress=progress,
             total_count=len(cells) * (1 + len(checkpoints)) + sweep_count,
+            problems=problems,
         )
         judge = _judge_of(work, yardsticks)
         judged = _judge_all(work, checkpoints, judge, training)
@@ -181,6 +191,22 @@ def evaluate_character(
     return EvaluationResult(record.to_table(), record, target, target / COMPARISON_FILE)
 
 
+def _without_trained_on(
+    own: pl.DataFrame, checkpoints: Sequence[Checkpoint], layout: Layout
+) -> tuple[pl.DataFrame, list[str]]:
+    """Leave out held-out images that this LoRA was trained on: its dataset was made anew since."""
+    is_held_out = pl.col("split") == "held_out"
+    is_seen = is_held_out & pl.col("instance_id").is_in(sorted(trained_images(checkpoints)))
+    seen, held_out = own.filter(is_seen).height, own.filter(is_held_out).height
+    if not seen:
+        return own, []
+    remedy = "Materialize lora_model of this character again."
+    what = f"{seen} of {held_out} held-out images were trained on: the dataset was made anew since"
+    if seen == held_out:
+        raise EvaluationError(f"{layout.lora(own['character_id'][0])}: {what}, so nothing unseen is left. {remedy}")
+    return own.filter(~is_seen), [f"{what}. They are left out. {remedy}"]
+
+
 def _read_dataset(
     character_id: str,
     dataset: pl.DataFrame,
@@ -190,10 +216,9 @@ def _read_dataset(
     *,
     is_cut_out: bool,
 ) -> tuple[RealImages, RealImages]:
-    own = dataset.filter(pl.col("character_id") == character_id)
     splits: list[RealImages] = []
     for split in ("held_out", "train"):
-        rows = own.filter(pl.col("split") == split)
+        rows = dataset.filter(pl.col("split") == split)
         grey = settings.embedding.neutral_grey
         splits.append(read_real_images(rows, layout, model, grey, is_cut_out=is_cut_out, shown_count=SHOWN_COLUMNS))
     held_out, training = splits
@@ -242,7 +267,7 @@ def _judge_all(work: Work, checkpoints: Sequence[Checkpoint], judge: Judge, trai
     for checkpoint in checkpoints:
         try:
             digest = weights_hash(checkpoint)
-            drawn = draw_round(work, checkpoint)
+            drawn = draw_round(work, checkpoint, digest)
         except UnusableCheckpointError as error:
             _LOG.warning("%s", error)
             work.problems.append(str(error))
@@ -256,16 +281,18 @@ def _judge_all(work: Work, checkpoints: Sequence[Checkpoint], judge: Judge, trai
         raise EvaluationError(
             f"{work.character_id}: no checkpoint can be used. {' '.join(work.problems)} Train the LoRA again."
         )
-    best, scores, reason = choose_checkpoint([judge.judgement(row) for row in rows[1:]])
+    thresholds = work.settings.evaluation
+    best, scores, reason = choose_checkpoint(
+        [judge.judgement(row, refusals(row.measured(), thresholds)) for row in rows[1:]]
+    )
     found = {score.step: score for score in scores}
     scored = [
         row.model_copy(update={"score": found[row.step].total, "score_parts": found[row.step].parts})
         for row in rows[1:]
     ]
     checkpoint = next(checkpoint for checkpoint in checkpoints if checkpoint.step == best.step)
-    evaluation = work.settings.evaluation
     tried = try_weights(
-        evaluation.weights, evaluation.images_per_weight, rounds[best.step].grid, base.grid, judge,
+        thresholds.weights, thresholds.images_per_weight, rounds[best.step].grid, base.grid, judge,
         lambda cells, weight: draw_at_weight(work, checkpoint, cells, weight),
     )  # fmt: skip
     return Judged([base_row, *scored], pictures, rounds, best.step, reason, tried)

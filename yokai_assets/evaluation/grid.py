@@ -4,6 +4,7 @@ Planning only; nothing here loads a model. The same grid goes to the base model 
 that their pictures can be compared one by one.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from yokai_assets.settings.model import EvaluationSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.record import Checkpoint, TrainingRecordError, finished_checkpoints
+from yokai_assets.training.safetensors_header import LoraFileError, read_header
 
 TRIGGER_PLACE = "{trigger}"
 
@@ -87,6 +89,19 @@ def find_checkpoints(character_id: str, layout: Layout) -> list[Checkpoint]:
         return finished_checkpoints(TrainingFiles.of_character(layout, character_id))
     except TrainingRecordError as error:
         raise EvaluationError(str(error)) from error
+
+
+def trained_images(checkpoints: Sequence[Checkpoint]) -> set[str]:
+    """Return the instance_ids of the images that a LoRA was trained on, by its own header; empty where none says it.
+
+    The dataset on disk may have been made anew since, with other images held out.
+    """
+    for checkpoint in reversed(checkpoints):
+        try:
+            return set(json.loads(read_header(checkpoint.path).metadata["yokai_training_images"]))
+        except (LoraFileError, KeyError, ValueError, TypeError):
+            continue
+    return set()
 
 
 def select_checkpoints(checkpoints: Sequence[Checkpoint], max_count: int | None) -> list[Checkpoint]:

@@ -3,7 +3,7 @@
 Puts the measures together; drawing and files are elsewhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,8 +184,8 @@ class Judge:
             score=None,
         )
 
-    def judgement(self, record: CheckpointRecord) -> Judgement:
-        """Return the inputs of a checkpoint's score."""
+    def judgement(self, record: CheckpointRecord, refusals: Collection[str] = ()) -> Judgement:
+        """Return the inputs of a checkpoint's score, and which verdicts forbid its publication."""
         diversity, covered = self.yardsticks.real_diversity, record.covered_share
         # Where the base follows no prompt itself there is nothing to lose.
         prompt_loss = record.prompt_loss.mean if record.prompt_loss else 0.0
@@ -197,6 +197,7 @@ class Judge:
             diversity_ratio=record.diversity.mean / diversity if diversity > 1e-6 else 1.0,
             memorised_share=record.memorised_share.mean,
             defect_share=record.defect_count / record.image_count,
+            refusals=tuple(refusals),
         )
 
     def _text_cosines(self, grid: DrawnGrid) -> tuple[np.ndarray, np.ndarray]:

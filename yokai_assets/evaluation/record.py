@@ -71,6 +71,24 @@ class CheckpointRecord(_Record):
         """Share of the distance base to real that is covered."""
         return self.covered.mean if self.covered else None
 
+    @property
+    def own_count(self) -> int:
+        """Pictures drawn with the trigger word."""
+        return sum(self.recognised_as.values())
+
+    def measured(self) -> dict[str, Any]:
+        """Return the columns of `EVALUATIONS` that this checkpoint alone says."""
+        values: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("step", "checkpoint", "image_count", "defect_count", "validation_loss", "score")
+        }
+        for column, attribute in _MEASURED_COLUMNS.items():
+            measure: Measure | None = getattr(self, attribute)
+            values[column] = measure.mean if measure else None
+            values[f"{column}_low"] = measure.low if measure else None
+            values[f"{column}_high"] = measure.high if measure else None
+        return values
+
 
 class WeightRecord(_Record):
     """The chosen checkpoint at one weight."""
@@ -173,24 +191,14 @@ class EvaluationRecord(_Record):
         return EVALUATIONS.from_rows(self._row(row) for row in self.checkpoints)
 
     def _row(self, row: CheckpointRecord) -> dict[str, Any]:
-        values: dict[str, Any] = {
+        is_chosen = row.step == self.chosen_step
+        return {
+            **row.measured(),
             "character_id": self.character_id,
-            "step": row.step,
-            "checkpoint": row.checkpoint,
-            "image_count": row.image_count,
-            "defect_count": row.defect_count,
             "real_to_real": self.real_to_real.mean,
-            "validation_loss": row.validation_loss,
-            "score": row.score,
-            "suggested_weight": self.suggested_weight if row.step == self.chosen_step else None,
-            "is_chosen": row.step == self.chosen_step,
+            "suggested_weight": self.suggested_weight if is_chosen else None,
+            "is_chosen": is_chosen,
         }
-        for column, attribute in _MEASURED_COLUMNS.items():
-            measure: Measure | None = getattr(row, attribute)
-            values[column] = measure.mean if measure else None
-            values[f"{column}_low"] = measure.low if measure else None
-            values[f"{column}_high"] = measure.high if measure else None
-        return values
 
 
 _MEASURED_COLUMNS = {

@@ -89,7 +89,7 @@ def build_record(
         reason=judged.reason,
         notes=_notes(work, held_out, training, yardsticks, judged, anchors),
         fingerprint=_comparability(work, held_out, training, yardsticks),
-        base_model=settings.training.base_model,
+        base_model=work.base.public_name,
         base_fingerprint=work.base.fingerprint,
         embedding_fingerprint=work.model.fingerprint,
         is_cut_out=work.matte is not None,
@@ -216,8 +216,12 @@ def _comparability(work: Work, held_out: RealImages, training: RealImages, yards
         [work.settings.seed, work.side_px, work.trigger, work.matte is not None],
         work.base.fingerprint,
         work.model.fingerprint,
-        held_out.instance_ids,
-        training.instance_ids,
-        np.ascontiguousarray(yardsticks.reference, np.float32).tobytes(),
-        {name: len(vectors) for name, vectors in yardsticks.exemplars.items()},
+        # Not vectors of these images: another device or batch size rounds them differently.
+        held_out.identity,
+        training.identity,
+        *(part for name, vectors in sorted(yardsticks.exemplars.items()) for part in (name, _bytes_of(vectors))),
     )
+
+
+def _bytes_of(vectors: np.ndarray) -> bytes:
+    return np.ascontiguousarray(vectors, np.float32).tobytes()

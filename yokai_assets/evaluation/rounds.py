@@ -6,12 +6,21 @@ A model is the base model, a checkpoint, or a checkpoint at another weight. What
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from yokai_assets.devices import free_device_memory
-from yokai_assets.evaluation.drawing import PictureModel, draw_grid, picture_defect, save_picture, to_image
+from yokai_assets.devices import free_device_memory, is_out_of_memory
+from yokai_assets.evaluation.drawing import (
+    Origin,
+    PictureModel,
+    draw_grid,
+    picture_defect,
+    sampler_name,
+    save_picture,
+    to_image,
+)
 from yokai_assets.evaluation.grid import EvaluationError, GridCell
 from yokai_assets.evaluation.judging import DrawnGrid
 from yokai_assets.evaluation.subjects import CharacterMatte, ImageTextEncoder, embed_drawn
@@ -23,6 +32,8 @@ from yokai_assets.training.record import Checkpoint
 from yokai_assets.training.safetensors_header import LoraFileError, tensors_sha256
 
 SHOWN_COLUMNS = 8
+FULL_WEIGHT = 1.0
+"""The weight that checkpoints are judged at."""
 
 
 @dataclass(slots=True)
@@ -58,33 +69,54 @@ class UnusableCheckpointError(EvaluationError):
     """One checkpoint cannot be loaded; the others can still be judged."""
 
 
-def draw_round(work: Work, checkpoint: Checkpoint | None) -> Round:
+def draw_round(work: Work, checkpoint: Checkpoint | None, tensors_sha256: str | None = None) -> Round:
     """Draw the whole grid with a checkpoint (None: the base model) and save its pictures.
+
+    Args:
+        work: What the rounds share.
+        checkpoint: The checkpoint.
+        tensors_sha256: Hash of its weights, for the pictures' metadata.
 
     Raises:
         UnusableCheckpointError: The checkpoint does not load.
     """
     step = checkpoint.step if checkpoint else 0
-    source = {"checkpoint": checkpoint.path.name if checkpoint else "none", "base": work.settings.training.base_model}
+    pipeline = _pipeline(work, checkpoint, FULL_WEIGHT)
+    origin = Origin(
+        base=work.base.public_name,
+        base_fingerprint=work.base.fingerprint,
+        lora=checkpoint.path.name if checkpoint else None,
+        lora_sha256=tensors_sha256,
+        step=step,
+        weight=FULL_WEIGHT,
+        sampler=sampler_name(pipeline),
+    )
     images: list[Image.Image] = []
     defects: list[str | None] = []
     files: list[str] = []
-    for cell, pixels in _drawn(work, checkpoint, work.cells, 1.0, f"step {step}"):
+    for cell, pixels in _drawn(work, pipeline, work.cells, f"step {step}"):
         image = to_image(pixels)
         name = f"step{step:06d}_prompt{cell.prompt_index}_seed{cell.seed}.png"
-        save_picture(image, work.folder / name, cell, work.settings.evaluation, source)
+        save_picture(image, work.folder / name, cell, work.settings.evaluation, origin)
         images.append(image)
         defects.append(picture_defect(pixels))
         files.append(name)
+    del pipeline
+    free_device_memory()
     return Round(_embedded(work, work.cells, images, defects), files, [images[i] for i in shown_cells(work.cells)])
 
 
 def draw_at_weight(work: Work, checkpoint: Checkpoint, cells: Sequence[GridCell], weight: float) -> Round:
     """Draw cells with a checkpoint at a weight; nothing is saved."""
-    drawn = list(_drawn(work, checkpoint, cells, weight, f"weight {weight:g}"))
-    images = [to_image(pixels) for _, pixels in drawn]
-    grid = _embedded(work, cells, images, [picture_defect(pixels) for _, pixels in drawn])
-    return Round(grid, [], [images[index] for index in shown_cells(cells)])
+    pipeline = _pipeline(work, checkpoint, weight)
+    images: list[Image.Image] = []
+    defects: list[str | None] = []
+    for _, pixels in _drawn(work, pipeline, cells, f"weight {weight:g}"):
+        images.append(to_image(pixels))
+        defects.append(picture_defect(pixels))
+    del pipeline
+    free_device_memory()
+    return Round(_embedded(work, cells, images, defects), [], [images[index] for index in shown_cells(cells)])
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
@@ -111,26 +143,29 @@ def shown_cells(cells: Sequence[GridCell]) -> list[int]:
     ]
 
 
-def _drawn(
-    work: Work, checkpoint: Checkpoint | None, cells: Sequence[GridCell], weight: float, note: str
-) -> Iterator[tuple[GridCell, np.ndarray]]:
-    what = note
+def _pipeline(work: Work, checkpoint: Checkpoint | None, weight: float) -> Any:
+    """Return a pipeline that draws with the base model, or with a checkpoint on it.
 
+    Raises:
+        UnusableCheckpointError: The checkpoint does not load.
+    """
+    if checkpoint is None:
+        return work.base.build_pipeline(None)
+    with local_copy(checkpoint.path) as path:
+        try:
+            return work.base.build_pipeline(path, weight)
+        except (RuntimeError, ValueError, OSError) as error:
+            if is_out_of_memory(error):
+                raise  # that is no fault of the checkpoint
+            raise UnusableCheckpointError(f"Checkpoint left out: {error}") from error
+
+
+def _drawn(work: Work, pipeline: Any, cells: Sequence[GridCell], what: str) -> Iterator[tuple[GridCell, np.ndarray]]:
     def report(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         work.progress(work.done_count + done, work.total_count, f"{what}, {note}")
 
-    if checkpoint is None:
-        pipeline = work.base.build_pipeline(None)
-    else:
-        with local_copy(checkpoint.path) as path:
-            try:
-                pipeline = work.base.build_pipeline(path, weight)
-            except (RuntimeError, ValueError, OSError) as error:
-                raise UnusableCheckpointError(f"Checkpoint left out: {error}") from error
     yield from draw_grid(pipeline, cells, work.settings.evaluation, work.side_px, report)
     work.done_count += len(cells)
-    del pipeline
-    free_device_memory()
 
 
 def _embedded(

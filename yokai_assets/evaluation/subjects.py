@@ -55,6 +55,11 @@ class RealImages:
     shown: list[Image.Image] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def identity(self) -> list[tuple[str, str]]:
+        """What the images are, however they were embedded: id and hash of pixels and mask."""
+        return [(name, self.rows[name]["image_sha256"]) for name in self.instance_ids]
+
 
 def read_real_images(
     rows: pl.DataFrame,

@@ -14,9 +14,7 @@ from yokai_assets.evaluation.choice import score_checkpoint
 from yokai_assets.evaluation.grid import GridCell
 from yokai_assets.evaluation.judging import DrawnGrid, Judge
 from yokai_assets.evaluation.record import WeightRecord
-from yokai_assets.evaluation.rounds import Round
-
-FULL_WEIGHT = 1.0
+from yokai_assets.evaluation.rounds import FULL_WEIGHT, Round
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def model_card(
         rejected=rejected,
         anchors=[anchor.name for anchor in record.anchors],
         measures=_measures(record),
-        image_count=record.chosen.image_count,
+        image_count=record.chosen.own_count,
         reference_count=record.reference_count,
         is_held_out=record.reference == "held_out",
         is_cut_out=record.is_cut_out,

@@ -5,15 +5,13 @@ Which ones stand for it; drawing and judging them is `evaluation`.
 
 import base64
 import io
-import shutil
+from pathlib import Path
 
 from PIL import Image
-from upath import UPath
 
 from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
 from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.previews import contact_sheet
-from yokai_assets.storage.files import whole_file, write_bytes
 from yokai_assets.storage.layout import Layout
 
 _THUMBNAIL_PX = 256
@@ -55,13 +53,10 @@ def best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image:
 
 
 def write_pictures(
-    thumbnail: Image.Image, evaluation: EvaluationRecord, layout: Layout, preview: UPath, samples: UPath
+    thumbnail: Image.Image, evaluation: EvaluationRecord, layout: Layout, preview: Path, samples: Path
 ) -> None:
-    """Write the thumbnail, and the comparison of base model, LoRA and real images."""
-    buffer = io.BytesIO()
-    thumbnail.convert("RGB").save(buffer, "PNG", optimize=True)
-    write_bytes(preview, buffer.getvalue())
+    """Write to local files: the thumbnail, and the comparison of base model, LoRA and real images, if there is one."""
+    thumbnail.convert("RGB").save(preview, "PNG", optimize=True)
     comparison = layout.lora_tests(evaluation.character_id) / evaluation.comparison
     if comparison.exists():
-        with whole_file(samples) as temporary, comparison.open("rb") as reader, temporary.open("wb") as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
+        samples.write_bytes(comparison.read_bytes())

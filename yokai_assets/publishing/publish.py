@@ -1,10 +1,11 @@
 """Making a checkpoint public: final name, complete header, sidecar, thumbnail, model card, older versions kept.
 
-Which checkpoint is decided by `evaluation`. Every file is written whole or not at all; the LoRA comes last but for
-the texts about it, and a second call after a kill brings everything in line.
+Which checkpoint is decided by `evaluation`. The older version is kept first. Then everything new is made under other
+names and takes its place within an instant, the LoRA before what speaks of it. Its header and the sidecar name the same
+weights: after a kill in that instant no reader takes the old sidecar for the new LoRA's (`read_sidecar`), and the next
+call brings everything in line.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,14 +19,16 @@ from yokai_assets.evaluation.record import EvaluationRecord
 from yokai_assets.publishing.card import model_card
 from yokai_assets.publishing.pictures import best_picture, data_url, write_pictures
 from yokai_assets.publishing.sidecar import (
+    WEIGHTS_KEY,
     PublicationRecord,
     Rejection,
     judged_as_published,
     merge_sidecar,
-    read_sidecar,
+    read_written,
     sd_version,
 )
-from yokai_assets.storage.files import whole_file, write_json, write_text
+from yokai_assets.publishing.versions import hash_if_readable, keep_version
+from yokai_assets.storage.files import as_json, whole_files, write_json, write_text
 from yokai_assets.storage.folders import local_copy
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training.export import diffusers_path
@@ -54,6 +57,7 @@ class PublishedLora:
         reason: In words.
         step: Training step of the published weights.
         score: Score of the published weights; None where a kept file has no record.
+        suggested_weight: Weight that is suggested for them; None where a kept file's judgement is not known.
         previous: Where the replaced version lies now.
         tensors_sha256: Hash of the published weights.
         size_bytes: Size of the published file.
@@ -68,6 +72,7 @@ class PublishedLora:
     reason: str
     step: int
     score: float | None
+    suggested_weight: float | None
     previous: UPath | None
     tensors_sha256: str
     size_bytes: int
@@ -107,7 +112,7 @@ def publish_lora(
             "lora_evaluation of this character again."
         )
     moment = (at or datetime.now(UTC)).isoformat(timespec="seconds")
-    previous_values, previous_record = read_sidecar(files.sidecar)
+    previous_values, previous_record = read_written(files.sidecar)
     with local_copy(checkpoint) as source:
         new_hash = tensors_sha256(source)
         if evaluation.chosen.tensors_sha256 not in (None, new_hash):
@@ -115,42 +120,24 @@ def publish_lora(
                 f"{checkpoint}: not the file that was judged; the LoRA was trained again since. "
                 "Materialize lora_evaluation of this character again."
             )
-        old_hash = _hash_if_readable(files.lora)
+        old_hash = hash_if_readable(files.lora)
         is_other = old_hash not in (None, new_hash)
         if is_other and previous_record and not is_worse_allowed and _is_better(previous_record, old_hash, evaluation):
             rejected = _rejection(evaluation, previous_record, new_hash, moment)
             return _kept(files, previous_values, previous_record, rejected)
-        previous = _keep_version(files.lora, old_hash) if files.lora.exists() and old_hash != new_hash else None
-        everything = _lineage(evaluation, lineage or {})
-        thumbnail = best_picture(evaluation, layout)
-        metadata = _completed(source, evaluation, everything, thumbnail, moment)
-        with whole_file(files.lora) as temporary:
-            copy_with_metadata(source, temporary, metadata)
-    _publish_diffusers_layout(diffusers_path(checkpoint), diffusers_path(files.lora), metadata)
-    record = PublicationRecord(
-        tensors_sha256=new_hash,
-        step=evaluation.chosen_step,
-        score=evaluation.chosen.score or 0.0,
-        evaluation_fingerprint=evaluation.fingerprint,
-        base_model=evaluation.base_model,
-        base_fingerprint=evaluation.base_fingerprint,
-        published_at=moment,
-        lineage=everything,
-        evaluation=judged_as_published(evaluation, files.samples.name),
-    )
-    ours = _sidecar_values(evaluation, metadata)
-    write_json(files.sidecar, merge_sidecar(previous_values, previous_record, ours, record))
-    write_pictures(thumbnail, evaluation, layout, files.preview, files.samples)
-    size_bytes = files.lora.stat().st_size
-    card = model_card(
-        evaluation,
-        metadata=metadata,
-        lineage=everything,
-        file=files.lora.name,
-        samples=files.samples.name,
-        size_bytes=size_bytes,
-    )
-    write_text(files.card, card)
+        previous = keep_version(files.lora, old_hash) if files.lora.exists() and old_hash != new_hash else None
+        record = PublicationRecord(
+            tensors_sha256=new_hash,
+            step=evaluation.chosen_step,
+            score=evaluation.chosen.score or 0.0,
+            evaluation_fingerprint=evaluation.fingerprint,
+            base_model=evaluation.base_model,
+            base_fingerprint=evaluation.base_fingerprint,
+            published_at=moment,
+            lineage=_lineage(evaluation, lineage or {}),
+            evaluation=judged_as_published(evaluation, files.samples.name),
+        )
+        _write(files, source, checkpoint, evaluation, record, layout, (previous_values, previous_record))
     state, reason = _state(evaluation, previous_record, previous, is_same=old_hash == new_hash)
     return PublishedLora(
         path=files.lora,
@@ -158,44 +145,75 @@ def publish_lora(
         reason=reason,
         step=evaluation.chosen_step,
         score=evaluation.chosen.score,
+        suggested_weight=evaluation.suggested_weight,
         previous=previous,
         tensors_sha256=new_hash,
-        size_bytes=size_bytes,
+        size_bytes=files.lora.stat().st_size,
         sidecar=files.sidecar,
         preview=files.preview,
         card=files.card,
     )
 
 
+def _write(
+    files: "_Files",
+    source: Path,
+    checkpoint: UPath,
+    evaluation: EvaluationRecord,
+    record: PublicationRecord,
+    layout: Layout,
+    before: tuple[dict[str, Any], PublicationRecord | None],
+) -> None:
+    """Make every file of a publication, and put them into their places as nearly at once as a folder allows."""
+    thumbnail = best_picture(evaluation, layout)
+    metadata = _completed(source, evaluation, record, thumbnail)
+    of_diffusers = diffusers_path(checkpoint)
+    with whole_files(files.all) as (lora, diffusers, sidecar, preview, samples, card):
+        copy_with_metadata(source, lora, metadata)
+        if of_diffusers.exists():
+            _copy_diffusers_layout(of_diffusers, diffusers, metadata)
+        else:
+            # Before the new LoRA is there: older weights must not lie beside newer ones.
+            files.diffusers.unlink(missing_ok=True)
+        sidecar.write_text(as_json(merge_sidecar(*before, _sidecar_values(evaluation, metadata), record)), "utf-8")
+        write_pictures(thumbnail, evaluation, layout, preview, samples)
+        text = model_card(
+            evaluation,
+            metadata=metadata,
+            lineage={**record.lineage, "weights_sha256": record.tensors_sha256},
+            file=files.lora.name,
+            samples=files.samples.name,
+            size_bytes=lora.stat().st_size,
+        )
+        card.write_text(text, "utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class _Files:
     lora: UPath
+    diffusers: UPath
     sidecar: UPath
     preview: UPath
     samples: UPath
     card: UPath
 
+    @property
+    def all(self) -> list[UPath]:
+        """All of them, in the order in which they take their places."""
+        return [self.lora, self.diffusers, self.sidecar, self.preview, self.samples, self.card]
+
     @classmethod
     def of(cls, character_id: str, layout: Layout) -> "_Files":
         folder = layout.lora(character_id)
+        lora = folder / f"{character_id}.safetensors"
         return cls(
-            lora=folder / f"{character_id}.safetensors",
+            lora=lora,
+            diffusers=diffusers_path(lora),
             sidecar=folder / f"{character_id}.json",
             preview=folder / f"{character_id}.preview.png",
             samples=folder / f"{character_id}.samples.webp",
             card=folder / "README.md",
         )
-
-
-def _hash_if_readable(path: UPath) -> str | None:
-    """Return the hash of the published weights; None where there are none or they are damaged."""
-    if not path.exists():
-        return None
-    try:
-        with local_copy(path) as local:
-            return tensors_sha256(local)
-    except LoraFileError:
-        return None
 
 
 def _is_better(published: PublicationRecord, old_hash: str | None, evaluation: EvaluationRecord) -> bool:
@@ -228,7 +246,7 @@ def _kept(files: _Files, values: dict[str, Any], published: PublicationRecord, r
         card = model_card(
             published.evaluation,
             metadata=read_header(files.lora).metadata,
-            lineage=published.lineage,
+            lineage={**published.lineage, "weights_sha256": published.tensors_sha256},
             file=files.lora.name,
             samples=files.samples.name,
             size_bytes=size_bytes,
@@ -241,6 +259,7 @@ def _kept(files: _Files, values: dict[str, Any], published: PublicationRecord, r
         reason=f"{rejected.reason} To replace it all the same, materialize published_lora with `replace_better`.",
         step=published.step,
         score=published.score,
+        suggested_weight=published.evaluation.suggested_weight if published.evaluation else None,
         previous=None,
         tensors_sha256=published.tensors_sha256,
         size_bytes=size_bytes,
@@ -249,30 +268,6 @@ def _kept(files: _Files, values: dict[str, Any], published: PublicationRecord, r
         card=files.card,
         rejected=rejected,
     )
-
-
-def _keep_version(lora: UPath, old_hash: str | None) -> UPath:
-    """Copy the published LoRA and its sidecar to the next free `-vNNN` name."""
-    stem = lora.name.removesuffix(".safetensors")
-    pattern = re.compile(rf"{re.escape(stem)}-v(\d+)\.safetensors")
-    taken = [int(match[1]) for file in lora.parent.iterdir() if (match := pattern.fullmatch(file.name))]
-    newest = lora.parent / f"{stem}-v{max(taken, default=0):03d}.safetensors"
-    if taken and _hash_if_readable(newest) == old_hash:
-        # A call before this one was killed between keeping the old version and writing the new one.
-        return newest
-    name = f"{stem}-v{max(taken, default=0) + 1:03d}"
-    for suffix in (".json", ".preview.png", ".safetensors"):
-        old = lora.parent / f"{stem}{suffix}"
-        if old.exists():
-            _copy(old, lora.parent / f"{name}{suffix}")
-    return lora.parent / f"{name}.safetensors"
-
-
-def _copy(source: UPath, target: UPath) -> None:
-    import shutil
-
-    with whole_file(target) as temporary, source.open("rb") as reader, temporary.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
 
 
 def _state(
@@ -311,7 +306,7 @@ def _lineage(evaluation: EvaluationRecord, given: Mapping[str, str]) -> dict[str
 
 
 def _completed(
-    source: Path, evaluation: EvaluationRecord, lineage: Mapping[str, str], thumbnail: Image.Image, moment: str
+    source: Path, evaluation: EvaluationRecord, record: PublicationRecord, thumbnail: Image.Image
 ) -> dict[str, str]:
     """Return the trained file's metadata with what publishing knows. Values are strings, as the format wants."""
     trained = read_header(source).metadata
@@ -328,25 +323,23 @@ def _completed(
         "modelspec.hash_sha256": f"0x{digest}",
         "sshs_model_hash": digest,
         "ss_output_name": evaluation.character_id,
-        "yokai.published_at": moment,
+        WEIGHTS_KEY: record.tensors_sha256,
+        "yokai.published_at": record.published_at,
         "yokai.resemblance": f"{chosen.resemblance.mean:.4f}",
         "yokai.identification": f"{chosen.identification.mean:.4f}",
         "yokai.score": f"{chosen.score or 0.0:.4f}",
-        **{f"yokai.{key}": value for key, value in lineage.items()},
+        **{f"yokai.{key}": value for key, value in record.lineage.items()},
     }
-    defaults = {"modelspec.date": moment}
+    defaults = {"modelspec.date": record.published_at}
     return {**defaults, **trained, **ours}
 
 
-def _publish_diffusers_layout(source: UPath, target: UPath, metadata: Mapping[str, str]) -> None:
-    """Publish the same weights in the layout of diffusers, if they were written; else remove an older one's."""
-    if not source.exists():
-        target.unlink(missing_ok=True)
-        return
-    with local_copy(source) as local, whole_file(target) as temporary:
+def _copy_diffusers_layout(source: UPath, target: Path, metadata: Mapping[str, str]) -> None:
+    """Write the same weights in the layout of diffusers, with what only its header says."""
+    with local_copy(source) as local:
         trained = read_header(local).metadata
         own = {key: trained[key] for key in _OF_THE_LAYOUT if key in trained}
-        copy_with_metadata(local, temporary, {**metadata, **own})
+        copy_with_metadata(local, target, {**metadata, **own})
 
 
 def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -359,5 +352,5 @@ def _sidecar_values(evaluation: EvaluationRecord, metadata: Mapping[str, str]) -
         "negative text": "",
         "notes": f"Resemblance {chosen.resemblance.mean:.3f} (base model {evaluation.base.resemblance.mean:.3f}, real "
         f"images {evaluation.real_to_real.mean:.3f}); recognised in {chosen.identification.mean:.0%} of "
-        f"{chosen.image_count} pictures. Base: {evaluation.base_model}. Details: README.md.",
+        f"{chosen.own_count} pictures. Base: {evaluation.base_model}. Details: README.md.",
     }

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from upath import UPath
 
 from yokai_assets.evaluation.record import EvaluationRecord
+from yokai_assets.training.safetensors_header import LoraFileError, read_header
+
+WEIGHTS_KEY = "yokai.tensors_sha256"
+"""Key of a published LoRA's header: hash of its weights, by which its sidecar is recognised."""
 
 SdVersion = Literal["SD1", "SDXL", "Unknown"]
 _USER_KEYS = ("description", "preferred weight", "negative text", "notes")
@@ -81,7 +85,20 @@ def sd_version(architecture: str) -> SdVersion:
 
 
 def read_sidecar(path: UPath) -> tuple[dict[str, Any], PublicationRecord | None]:
-    """Return a sidecar's values and its publication record; a missing or foreign one has none."""
+    """Return a sidecar's values and the publication record of the LoRA beside it.
+
+    A missing or foreign sidecar has no record, nor has one that speaks of other weights than those that lie there: a
+    publication was stopped between the two files, and the next one mends it.
+    """
+    values, record = read_written(path)
+    lora = path.parent / f"{path.name.removesuffix('.json')}.safetensors"
+    if record is not None and _hash_of_weights(lora) not in (None, record.tensors_sha256):
+        return values, None
+    return values, record
+
+
+def read_written(path: UPath) -> tuple[dict[str, Any], PublicationRecord | None]:
+    """Return a sidecar's values and its record as they were written, whatever lies beside them."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
@@ -92,6 +109,14 @@ def read_sidecar(path: UPath) -> tuple[dict[str, Any], PublicationRecord | None]
         return values, PublicationRecord.model_validate(values["yokai"])
     except (KeyError, ValidationError):
         return values, None
+
+
+def _hash_of_weights(lora: UPath) -> str | None:
+    """Return the hash that the header of a published LoRA says; None where it says none or there is no such file."""
+    try:
+        return read_header(lora).metadata.get(WEIGHTS_KEY)
+    except LoraFileError:
+        return None
 
 
 def merge_sidecar(

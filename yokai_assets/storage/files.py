@@ -10,8 +10,8 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,12 @@ def write_text(path: UPath | Path, text: str) -> None:
 
 def write_json(path: UPath | Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, whole or absent."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return `value` as the indented JSON that people may read and edit."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 @contextmanager
@@ -74,6 +79,44 @@ def whole_file(path: UPath | Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         path.write_bytes(temporary.read_bytes())
+
+
+@contextmanager
+def whole_files(paths: Sequence[UPath]) -> Iterator[list[Path]]:
+    """Yield local temporary files that become `paths`, one right after the other, when the block ends without an error.
+
+    Files that belong together and have no folder of their own: a kill while they are made changes none of them, and
+    what is left for one between them is the instants between renames, in the order given; on an object store, between
+    PUTs. A temporary file that the block does not write leaves its path as it is.
+    """
+    with ExitStack() as stack:
+        temporaries = [stack.enter_context(_unfinished(path)) for path in paths]
+        yield temporaries
+        written = [(made, path) for made, path in zip(temporaries, paths, strict=True) if made.exists()]
+        for made, _ in written:
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
+        for made, path in written:
+            if is_local(path):
+                made.replace(Path(str(path)))
+            else:
+                path.write_bytes(made.read_bytes())
+
+
+@contextmanager
+def _unfinished(path: UPath) -> Iterator[Path]:
+    """Yield a name for the unfinished content of `path`; nothing is left under it afterwards."""
+    if not is_local(path):
+        with _local_scratch() as scratch:
+            yield scratch / path.name
+        return
+    target = Path(str(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(target)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Real networks and real training; what differs between LoRAs is what they are trained on and for how long.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -36,10 +37,11 @@ _GROUNDS = ((255, 255, 255), (196, 242, 212), (222, 208, 250), (128, 128, 128))
 
 @dataclass
 class Cast:
-    """Four creatures; the first is the character whose LoRA is judged."""
+    """Four creatures; the first, the hero, has a LoRA."""
 
     root: Path
     layout: Layout = field(init=False)
+    values: dict[str, Any] = field(init=False)
     settings: Settings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,8 +50,11 @@ class Cast:
             "prompts": ["{trigger}", "{trigger}, on a white background", "{trigger}, in a meadow"],
             "images_per_prompt": 4, "inference_steps": 10, "guidance_scale": 3.0, "weights": [],
         }  # fmt: skip
-        values = {"profile": "demo", "series": "cast", "data_root": str(self.root / "data"), "evaluation": evaluation}
-        self.settings = load_settings(overrides=values)
+        self.values = {
+            "profile": "demo", "series": "cast", "data_root": str(self.root / "data"), "device": "cpu",
+            "evaluation": evaluation,
+        }  # fmt: skip
+        self.settings = load_settings(overrides=self.values)
         rng = np.random.default_rng(21)
         self.designs = {f"cluster_{number:03d}": sample_design(rng) for number in range(4)}
 
@@ -103,7 +108,7 @@ class Cast:
         return DATASET.from_rows(rows)
 
     def train(self, dataset: pl.DataFrame, steps: int, **options: Any) -> None:
-        """Train the hero's LoRA, on whomever's images."""
+        """Train the hero's LoRA."""
         values = {
             **self.settings.training.model_dump(include=self.settings.training.model_fields_set),
             "max_train_steps": steps, "save_every_n_steps": steps, "lr_warmup_steps": 0, "prior_preservation": 0.0,
@@ -114,11 +119,18 @@ class Cast:
         files = TrainingFiles.of_character(self.layout, HERO)
         train_lora(items, files, training, "cpu", 0, header={}, base=self.base)
 
+    def hand_over(self, character_id: str) -> None:
+        """Give the hero's LoRA to another character, as its own."""
+        folder = self.layout.lora(character_id)
+        shutil.copytree(str(self.layout.lora(HERO)), str(folder))
+        (folder / f"{HERO}-training.json").rename(folder / f"{character_id}-training.json")
+
     def evaluate(self, dataset: pl.DataFrame) -> EvaluationResult:
-        """Judge the hero's LoRA by the rows of a dataset."""
+        """Judge the LoRA of the character that the rows of a dataset are of."""
         characters, embeddings = self._registry
         return evaluate_character(
-            HERO, dataset, characters, embeddings, MEMBERS.empty(), TRIGGER, self.layout, self.settings, "cpu",
+            dataset["character_id"][0], dataset, characters, embeddings, MEMBERS.empty(), TRIGGER,
+            self.layout, self.settings, "cpu",
             base=self.base, model=self.model, matte=open_matte(self.settings.segmentation, "cpu"),
         )  # fmt: skip
 

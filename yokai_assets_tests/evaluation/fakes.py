@@ -7,7 +7,8 @@ production code on real files.
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,6 +74,10 @@ class SaturationMatte:
         return [(np.asarray(i.convert("HSV"))[..., 1] > 90).astype(np.float32) for i in images]
 
 
+class DDIMScheduler:
+    """Named as that of diffusers."""
+
+
 @dataclass
 class FakePipeline:
     """Draws what its LoRA learnt; without one, noise."""
@@ -80,6 +85,7 @@ class FakePipeline:
     kind: str
     world: "World"
     spoilt_share: float = 0.0
+    scheduler: Any = field(default_factory=DDIMScheduler)
 
     def set_progress_bar_config(self, **_: Any) -> None: ...
 
@@ -109,6 +115,7 @@ class FakeBase:
     """A base model that reads from a LoRA's header what to draw."""
 
     fingerprint = "base"
+    public_name = "fake"
 
     def __init__(self, world: "World") -> None:
         self.world = world
@@ -153,7 +160,14 @@ class World:
         self.characters, self.embeddings, self.members = self._registry()
 
     def checkpoint(
-        self, step: int, learnt: str, weights: bytes | None = None, *, best_weight: float = 1.0, loss: float = 0.5
+        self,
+        step: int,
+        learnt: str,
+        weights: bytes | None = None,
+        *,
+        best_weight: float = 1.0,
+        loss: float = 0.5,
+        trained_on: Sequence[str] = (),
     ) -> UPath:
         """Write a checkpoint of a finished training that draws as `learnt` says, and best at `best_weight`.
 
@@ -162,6 +176,7 @@ class World:
         path = self.layout.lora("cluster_000") / f"cluster_000-step{step:06d}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         header = {"learnt": learnt, "ss_steps": str(step), "best_weight": str(best_weight)}
+        header["yokai_training_images"] = json.dumps({name: {} for name in trained_on})
         write_safetensors(path, header, weights or step.to_bytes(8, "little"))
         self.losses[step] = loss
         write_record(self.layout, "cluster_000", self.losses)

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
 from yokai_assets.evaluation import EvaluationError, evaluate_character, load_evaluation
 from yokai_assets.tables import EVALUATIONS, TableError
-from yokai_assets_tests.evaluation.fakes import SaturationMatte, World, broken_png
+from yokai_assets_tests.evaluation.fakes import ColourEncoder, SaturationMatte, World, broken_png
 
 
 def test_a_lora_of_the_character_beats_the_base_model_and_is_recognised(world: World):
@@ -97,12 +98,20 @@ def test_files_and_table_agree_and_can_be_read_back(world: World):
     assert table["is_chosen"].to_list() == [False, True, False]
     assert load_evaluation(world.layout, "cluster_000") == result.record
     picture = next(p for p in result.record.pictures if p.step == 100 and p.prompt_index == 1)
-    with Image.open(str(result.folder / picture.file)) as image:
-        assert f"Seed: {picture.seed}" in image.info["parameters"]
-        assert image.info["parameters"].startswith("ykaitrigger, on a hill")
-        assert image.info["yokai.checkpoint"] == "cluster_000-step000100.safetensors"
     with Image.open(str(result.comparison)) as image:
         assert image.width > image.height > 300
+    drawn = [p for p in result.record.pictures if (p.step, p.prompt_index, p.seed) in {(100, 1, 2), (0, 1, 2)}]
+    with Image.open(str(result.folder / drawn[0].file)) as base, Image.open(str(result.folder / drawn[1].file)) as ours:
+        assert picture.prompt == "ykaitrigger, on a hill"
+        assert base.info["parameters"].startswith("ykaitrigger, on a hill\nSteps: 25, ")
+        assert ours.info["parameters"].splitlines() == [
+            "ykaitrigger, on a hill <lora:cluster_000-step000100:1>",
+            "Steps: 25, Sampler: DDIM, CFG scale: 7, Seed: 2, Size: 48x48, Model: fake, RNG: CPU",
+        ]
+        assert (base.info["yokai.checkpoint"], base.info["yokai.step"]) == ("none", "0")
+        assert ours.info["yokai.checkpoint"] == "cluster_000-step000100.safetensors"
+        assert ours.info["yokai.checkpoint_sha256"] == result.record.chosen.tensors_sha256
+        assert (ours.info["yokai.seed"], ours.info["yokai.weight"]) == ("2", "1")
 
 
 def test_control_prompts_measure_bleeding_and_nothing_else(world: World):
@@ -133,6 +142,36 @@ def test_an_unreadable_dataset_image_is_left_out_and_said(world: World, content:
     record = evaluate_character(*world.arguments(), **world.parts()).record
     assert record.training_count == 11
     assert any("1 dataset image(s) could not be read" in note for note in record.notes)
+
+
+def test_images_that_the_lora_was_trained_on_never_judge_it(world: World):
+    """Protects the one rule of held-out images, also where the dataset was made anew since the training."""
+    held_out = world.dataset.filter(split="held_out")["instance_id"].to_list()
+    world.checkpoint(100, "cluster_000", trained_on=[*held_out[:1], "e09/000000/0"])
+    record = evaluate_character(*world.arguments(), **world.parts()).record
+    assert record.reference_count == 3
+    assert any("1 of 4 held-out images were trained on" in note for note in record.notes)
+    world.checkpoint(100, "cluster_000", trained_on=held_out)
+    with pytest.raises(EvaluationError, match=r"nothing unseen is left\. Materialize lora_model"):
+        evaluate_character(*world.arguments(), **world.parts())
+
+
+def test_scores_compare_whatever_computed_the_vectors(world: World):
+    """Protects a better published LoRA from being replaced because another device rounds otherwise."""
+    world.checkpoint(100, "cluster_000")
+    first = evaluate_character(*world.arguments(), **world.parts()).record
+    parts = world.parts()
+    parts["model"] = RoundingEncoder()
+    assert evaluate_character(*world.arguments(), **parts).record.fingerprint == first.fingerprint
+    world.dataset = world.dataset.with_columns(image_sha256=pl.lit("other"))
+    assert evaluate_character(*world.arguments(), **world.parts()).record.fingerprint != first.fingerprint
+
+
+class RoundingEncoder(ColourEncoder):
+    """The same network where the last bits come out otherwise."""
+
+    def embed_images(self, images: list[Image.Image]) -> np.ndarray:
+        return super().embed_images(images) + np.float32(1e-6)
 
 
 def test_without_held_out_images_training_images_stand_in_and_it_says_so(tmp_path: Path):
@@ -261,7 +300,6 @@ def test_progress_counts_every_picture(world: World):
 def test_backgrounds_do_not_count_when_characters_are_cut_out(world: World):
     """Protects the comparison of characters, not of backgrounds: same character, other ground, high cosine."""
     from yokai_assets.evaluation.subjects import embed_drawn
-    from yokai_assets_tests.evaluation.fakes import ColourEncoder
 
     image = world.training_pictures[0]
     mask = np.asarray(image.convert("HSV"))[..., 1] > 90

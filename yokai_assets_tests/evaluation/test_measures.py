@@ -120,9 +120,9 @@ def test_prompt_following_does_not_depend_on_who_is_drawn():
     np.testing.assert_allclose(deaf, 0, atol=1e-12)
 
 
-def judgement(step: int, likeness: float = 0.5, **changes: float) -> Judgement:
+def judgement(step: int, likeness: float = 0.5, *refusals: str, **changes: float) -> Judgement:
     values = {"identification": 1.0, "prompt_loss": 0.0, "diversity_ratio": 1.0, "memorised_share": 0.0} | changes
-    return Judgement(step=step, likeness=likeness, **values)
+    return Judgement(step=step, likeness=likeness, refusals=refusals, **values)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,17 @@ def test_likeness_decides_within_the_tolerances():
     slightly = {"prompt_loss": 0.2, "diversity_ratio": 0.6, "memorised_share": 0.2}
     best, _, reason = choose_checkpoint([judgement(100, 0.5), judgement(200, 0.6, **slightly)])
     assert best.step == 200 and "highest score" in reason
+
+
+def test_a_checkpoint_that_may_not_be_published_gives_way_to_one_that_may():
+    """Protects characters whose training went on too long: the sound checkpoint before is chosen, and it says why."""
+    sound, overdone = judgement(100, 0.5), judgement(200, 0.9, "lora_does_not_copy")
+    best, scores, reason = choose_checkpoint([sound, overdone, judgement(300, 0.1)])
+    assert best.step == 100 and len(scores) == 3
+    assert "step 100 has the highest publishable score" in reason
+    assert "step 200 scores 1.150 and fails lora_does_not_copy" in reason and "next is step 300" in reason
+    best, _, reason = choose_checkpoint([judgement(100, 0.5, "lora_beats_base"), overdone])
+    assert best.step == 200 and "it fails lora_does_not_copy, as every other does some check" in reason
 
 
 def test_equal_scores_are_won_by_less_training():

@@ -124,7 +124,7 @@ def test_a_worse_one_does_not_replace_unless_asked_for(world: World):
     kept = publish_lora("cluster_000", record, world.layout)
     assert kept.state == "kept_better" and "replace_better" in kept.reason
     assert good.path.read_bytes() == before
-    assert kept.score == good.score
+    assert (kept.score, kept.suggested_weight) == (good.score, good.suggested_weight)
     forced = publish_lora("cluster_000", record, world.layout, is_worse_allowed=True)
     assert forced.state == "replaced" and "WORSE" in forced.reason
     assert forced.previous is not None and forced.previous.read_bytes() == before
@@ -202,6 +202,81 @@ def test_versions_count_up_and_a_killed_call_leaves_no_double(world: World):
     published = publish_lora("cluster_000", evaluate(world), world.layout, is_worse_allowed=True)
     assert published.previous is not None and published.previous.name == "cluster_000-v003.safetensors"
     assert not (folder / "cluster_000-v004.safetensors").exists()
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing catches it."""
+
+
+def test_a_kill_at_any_moment_leaves_no_mixture_and_the_next_call_mends_it(world: World, monkeypatch):
+    """Protects the folder at every rename.
+
+    The LoRA is whole, no judgement of other weights is read as its own, the older version is there once, and a second
+    call ends where an undisturbed one does.
+    """
+    folder = Path(str(world.layout.lora("cluster_000")))
+    publish_lora("cluster_000", evaluate(world), world.layout, at=AT)
+    world.checkpoint(100, "cluster_000", weights=b"another-")
+    record = evaluate(world)
+    before = contents(folder)
+    publish_lora("cluster_000", record, world.layout, at=AT)
+    undisturbed, renames, kills = contents(folder), Path.replace, 0
+    assert {
+        "cluster_000-v001.safetensors",
+        "cluster_000-v001.json",
+        "cluster_000-v001.samples.webp",
+    } < undisturbed.keys()
+    while True:
+        restore(folder, before)
+        left = [kills]
+
+        def replace_unless_killed(path: Path, target: Path, left: list[int] = left) -> Path:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return renames(path, target)
+
+        monkeypatch.setattr(Path, "replace", replace_unless_killed)
+        try:
+            publish_lora("cluster_000", record, world.layout, at=AT)
+            break
+        except Killed:
+            kills += 1
+        finally:
+            monkeypatch.setattr(Path, "replace", renames)
+        lora = folder / "cluster_000.safetensors"
+        _, read = read_sidecar(world.layout.lora("cluster_000") / "cluster_000.json")
+        assert read is None or read.tensors_sha256 == tensors_sha256(lora)
+        publish_lora("cluster_000", record, world.layout, at=AT)
+        assert contents(folder) == undisturbed
+    assert kills == 9  # four files of the old version, five of the new one
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def restore(folder: Path, files: dict[str, bytes]) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def test_an_older_version_is_whole_and_speaks_of_itself(world: World):
+    """Protects going back to it: its own judgement, samples and weight, none of them the newer one's."""
+    first = evaluate(world)
+    publish_lora("cluster_000", first, world.layout)
+    world.checkpoint(100, "noise", weights=b"worse---")
+    published = publish_lora("cluster_000", evaluate(world), world.layout, is_worse_allowed=True)
+    assert published.previous is not None
+    folder = published.path.parent
+    _, record = read_sidecar(folder / "cluster_000-v001.json")
+    assert record is not None and record.evaluation is not None
+    assert record.tensors_sha256 == tensors_sha256(Path(str(published.previous)))
+    assert record.evaluation.chosen == first.chosen
+    assert record.evaluation.comparison == "cluster_000-v001.samples.webp"
+    assert (folder / record.evaluation.comparison).read_bytes() != (folder / "cluster_000.samples.webp").read_bytes()
 
 
 def test_what_a_person_wrote_into_the_sidecar_stays(world: World):

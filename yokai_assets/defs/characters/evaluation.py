@@ -8,13 +8,13 @@ from pydantic import Field
 
 from yokai_assets.defs.characters.inputs import data_version, load_registry, yardstick_vectors
 from yokai_assets.defs.characters.models import lora_model
-from yokai_assets.defs.checking import failed_blocking_checks
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import made, picture, records, timed
 from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.evaluation import EvaluationRecord, EvaluationResult, evaluate_character, load_evaluation
+from yokai_assets.evaluation.verdicts import Verdict, refusals
 from yokai_assets.publishing import publish_lora
 from yokai_assets.segmentation.matte import open_matte
 
@@ -23,7 +23,7 @@ class PublishOptions(dg.Config):
     """What a person may decide against the measures, for one run."""
 
     despite_failed_checks: bool = Field(
-        default=False, description="Publish although a check of `lora_evaluation` failed."
+        default=False, description="Publish although a check of `lora_evaluation` fails."
     )
     replace_better: bool = Field(
         default=False, description="Publish although the published LoRA has a higher score; it is kept as `-vNNN`."
@@ -60,10 +60,11 @@ def published_lora(
 ) -> dg.MaterializeResult:
     """The chosen checkpoint under its final name, with sidecar, thumbnail and model card."""
     chosen, layout, character = settings.load(), settings.layout, context.partition_key
-    failed = failed_blocking_checks(context.instance, "lora_evaluation", character)
+    evaluation = load_evaluation(layout, character)
+    # Not what a check once said: that may be of an older evaluation, or the check may not have run.
+    failed = refusals(evaluation.chosen.measured(), chosen.evaluation)
     if failed and not config.despite_failed_checks:
         raise dg.Failure(_refusal(failed), allow_retries=False)
-    evaluation = load_evaluation(layout, character)
     lineage = _lineage(context)
     if failed:
         lineage["published_despite"] = ", ".join(failed)
@@ -72,7 +73,8 @@ def published_lora(
         "state": published.state,
         "reason": published.reason,
         "trigger": evaluation.trigger,
-        "suggested_weight": evaluation.suggested_weight,
+        "step": published.step,
+        **({} if published.suggested_weight is None else {"suggested_weight": published.suggested_weight}),
         "lora": dg.MetadataValue.path(str(published.path)),
         "lora_bytes": published.size_bytes,
         "previous": str(published.previous or ""),
@@ -118,10 +120,10 @@ def _interval(measure: Any) -> str:
     return "" if measure is None else f"{measure.mean:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
-def _refusal(failed: dict[str, str]) -> str:
-    reasons = " ".join(f"{name}: {words}" for name, words in failed.items())
+def _refusal(failed: dict[str, Verdict]) -> str:
+    reasons = " ".join(f"{name}: {verdict.words}" for name, verdict in failed.items())
     return (
-        f"Not published: {len(failed)} check(s) of `lora_evaluation` failed. {reasons} "
+        f"Not published: {len(failed)} check(s) of `lora_evaluation` fail. {reasons} "
         "Mend it and evaluate again, or publish all the same with the option `despite_failed_checks`."
     )
 

@@ -9,14 +9,22 @@ from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.evaluation.crossing import compare_loras, matrix_of, taken_for_others
 from yokai_assets.previews.charts import heat_map
+from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import files_fingerprint, table_files
 from yokai_assets.tables import LORA_COMPARISONS
 
 
 def evaluated_files(layout: Layout) -> dict[str, UPath]:
-    """Return the evaluations that there are, by character."""
-    return table_files(layout.tables / "lora_evaluation")
+    """Return the evaluations of active characters, by character.
+
+    A character that was merged into another one would be its rival for ever.
+    """
+    files, registry = table_files(layout.tables / "lora_evaluation"), RegistryStore(layout.registry).load()
+    if registry is None:
+        return files
+    active = set(registry.characters.filter(state="active")["character_id"])
+    return {name: file for name, file in files.items() if name in active}
 
 
 def comparison_fingerprint(layout: Layout) -> str:
