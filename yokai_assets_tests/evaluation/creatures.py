@@ -6,7 +6,7 @@ Real networks and real training; what differs between LoRAs is what they are tra
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,10 @@ class Cast:
         rng = np.random.default_rng(21)
         self.designs = {f"cluster_{number:03d}": sample_design(rng) for number in range(4)}
 
-    @cached_property
+    @property
     def base(self) -> BaseModel:
         """The bundled base model."""
-        return open_base_model("demo", "cpu")
+        return _base()
 
     @cached_property
     def model(self) -> Any:
@@ -167,6 +167,11 @@ class Cast:
                 for name, vector in zip(names, real.vectors, strict=True)
             ]
         return CHARACTERS.from_rows(characters), EMBEDDINGS.from_rows(embeddings)
+
+
+@cache
+def _base() -> BaseModel:
+    return open_base_model("demo", "cpu")
 
 
 def _drawn(

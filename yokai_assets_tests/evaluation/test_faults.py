@@ -14,6 +14,8 @@ from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets_tests.evaluation.creatures import HERO, Cast
 
+pytestmark = pytest.mark.timeout(900)
+
 BLOCKING = {
     "lora_beats_base": checks.lora_beats_base,
     "lora_draws_this_character": checks.lora_draws_this_character,
@@ -22,6 +24,17 @@ BLOCKING = {
     "pictures_are_pictures": checks.pictures_are_pictures,
 }
 OTHER = "cluster_001"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread, and lose much where it waits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -131,7 +131,8 @@ def _refusal(failed: dict[str, Verdict]) -> str:
 def _lineage(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Return the data versions of everything that the LoRA was made of, by asset."""
     assets = ("character_members", "captions", "training_dataset", "lora_model", "lora_evaluation")
-    return {"run": context.run.run_id, **{asset: data_version(context, asset) for asset in assets}}
+    versions = {asset: data_version(context, asset) for asset in assets}
+    return {"run": context.run.run_id, **{asset: version for asset, version in versions.items() if version}}
 
 
 ASSETS = [lora_evaluation, published_lora]
