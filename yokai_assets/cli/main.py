@@ -79,9 +79,7 @@ def demo(**options: Any) -> None:
 @click.option("--network-dim", type=click.IntRange(1), help="LoRA rank.")
 @click.option("--train-batch-size", type=click.IntRange(1), help="Images per step.")
 @click.option("--detach", is_flag=True, help="Return at once; the run outlives this terminal.")
-@click.option(
-    "--in-process", is_flag=True, help="Without Dagster's queue, one partition after the other: small series."
-)
+@click.option("--in-process", is_flag=True, help="Without the queue, one partition after the other: small series.")
 def run(**options: Any) -> None:
     """Take the series from frames to published LoRAs; started again, do only what is missing or changed.
 

@@ -43,7 +43,13 @@ class Recorder(Observer):
         if time.monotonic() - self._written_seconds > _SECONDS_BETWEEN_WRITES:
             self._write()
 
-    def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[FailureRecord]) -> None:
+    def run_ended(
+        self,
+        work: Work,
+        is_success: bool,
+        seconds: float,  # noqa: ARG002
+        failures: list[FailureRecord],
+    ) -> None:
         """Count how a partition ended."""
         stage = self._stage
         stage.running = [running for running in stage.running if running.partition != work.partition]

@@ -1,4 +1,4 @@
-"""`yokai run`: the whole road over the user's series, through Dagster's queue or in this process. See docs/operations.md.
+"""`yokai run`: the whole road over the user's series, through Dagster's queue or in this process.
 
 Watching and stopping such a run from elsewhere is `watching`; drawing is `view`.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from yokai_assets.cli.recording import Recorder
@@ -22,9 +23,10 @@ from yokai_assets.defs.operations.daemons import DaemonError
 from yokai_assets.defs.operations.launching import Road
 from yokai_assets.defs.operations.observing import Observer, Observers
 from yokai_assets.defs.operations.report import RoadReport
-from yokai_assets.defs.operations.session import open_queued_road, open_road, run_room
+from yokai_assets.defs.operations.session import open_queued_road, open_road
 from yokai_assets.defs.operations.workspace import WorkspaceError
 from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.gallery.failures import FailureRecord
 from yokai_assets.runs import RootBusyError, RunRoom, holding
 from yokai_assets.runs.lock import is_held
 from yokai_assets.settings import Settings
@@ -56,7 +58,7 @@ def run_series(
     resolve_device(settings.device)
     if not skip_segmentation:
         _require_source(settings)
-    room = run_room(settings)
+    room = RunRoom.of(settings)
     if detach:
         return _detach(room)
 
@@ -108,15 +110,16 @@ def _lead(source: SettingsResource, room: RunRoom, drive: Callable[[Road], RoadR
             try:
                 with _opened(source, room, observers, in_process) as road:
                     report = drive(road)
-                exit_code = _exit_code(report)
+                    left = road.left_failed()
+                exit_code = _exit_code(report, left)
             except KeyboardInterrupt:
-                exit_code, report = STOPPED, RoadReport(is_interrupted=True)
+                exit_code, report, left = STOPPED, RoadReport(is_interrupted=True), []
             except (DaemonError, WorkspaceError) as error:
                 for one in (view, log):
                     one.say(f"[red]yokai: {error}")
                 return exit_code
             for one in (view, log):
-                _conclude(one, report, settings, exit_code)
+                _conclude(one, report, left, settings, exit_code)
         return exit_code
     finally:
         recorder.end(exit_code)
@@ -153,27 +156,24 @@ def _interruptible() -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _exit_code(report: RoadReport) -> int:
+def _exit_code(report: RoadReport, left: list[FailureRecord]) -> int:
     if report.is_interrupted:
         return STOPPED
-    failed = [failure for failure in report.failures if not failure.is_check]
-    return SOME_FAILED if failed or any(not success for _, success, _ in _counted(report)) else ALL_GOOD
+    return SOME_FAILED if left else ALL_GOOD
 
 
-def _counted(report: RoadReport) -> Iterator[tuple[Any, bool, float]]:
-    """Yield the runs without those of characters that are too small to train: that is a fact, no failure."""
-    small = {failure.partition for failure in report.failures if failure.is_too_small}
-    return (run for run in report.runs if run[0].partition not in small)
-
-
-def _conclude(view: RoadView, report: RoadReport, settings: Settings, exit_code: int) -> None:
+def _conclude(
+    view: RoadView, report: RoadReport, left: list[FailureRecord], settings: Settings, exit_code: int
+) -> None:
     for problem in report.problems:
         view.say(f"[yellow]not read[/] {problem.path}: {problem.reason}. {problem.remedy}")
     if exit_code == STOPPED:
         view.say("[yellow]Stopped.[/] What was made stays; `yokai run` goes on from there.")
     elif exit_code == SOME_FAILED:
-        names = sorted({failure.partition or failure.step for failure in report.failures if not failure.is_too_small})
-        view.say(f"[red]{len(names)} not made or refused[/]: {', '.join(names)}. Mend them, then `yokai run` again.")
+        view.say(f"[red]{len(left)} left failed or refused[/]; mend them, then `yokai run` makes what is missing:")
+        for failure in left:
+            words = " ".join(part for part in (failure.partition, failure.asset, failure.step) if part)
+            view.say(f"  {words}: {escape(failure.reason)}")
     else:
         view.say("[green]All good.[/]")
     view.say(summary(settings))
@@ -200,9 +200,7 @@ def _detach(room: RunRoom) -> int:
     while time.monotonic() < until and child.poll() is None:
         record = room.record()
         if record and record.process_id == child.pid and psutil.pid_exists(child.pid):
-            console.print(
-                f"At work: process {child.pid}. `yokai status` shows how far, `yokai logs -f` follows, `yokai stop` stops."
-            )
+            console.print(f"At work: process {child.pid}. See `yokai status`, `yokai logs -f`, `yokai stop`.")
             return ALL_GOOD
         time.sleep(0.2)
     if child.poll() == ALL_GOOD:
@@ -232,7 +230,7 @@ def summary(settings: Settings) -> Table:
         ("results as JSON", layout.pipeline / "pipeline_results.json"),
         ("failures", layout.pipeline / "failures.jsonl"),
         ("SQL", layout.database),
-        ("log", run_room(settings).log),
+        ("log", RunRoom.of(settings).log),
     ):
         table.add_row(f"[dim]{name}[/]", str(value))
     return table

@@ -104,13 +104,14 @@ class RoadView(Observer):
             self._step_task,
             description=f"{partition or ''} {asset}".strip(),
             completed=done,
-            total=total,
+            total=total or None,
             note=escape(note),
             visible=True,
         )
         if not self._console.is_terminal and time.monotonic() - self._last_line_seconds > 30:
             self._last_line_seconds = time.monotonic()
-            self._console.print(f"    {asset} {done}/{total} {escape(note)}".rstrip())
+            share = f"{done}/{total} " if total else ""
+            self._console.print(f"    {f'{partition} ' if partition else ''}{asset} {share}{escape(note)}".rstrip())
 
 
 def _mark(is_success: bool, failures: list[FailureRecord]) -> str:

@@ -1,4 +1,4 @@
-"""`yokai status`, `logs` and `stop`: a run seen and steered from elsewhere. Whose words these are is `yokai_assets.runs`."""
+"""`yokai status`, `logs`, `stop`, `automation`: a run seen and steered from elsewhere, by what `runs` keeps of it."""
 
 import json
 import os
@@ -23,9 +23,7 @@ _STOP_SECONDS = 120.0
 
 
 def _room(config_file: Path | None, output_dir: str | None) -> RunRoom:
-    from yokai_assets.defs.operations.session import run_room
-
-    return run_room(load_settings(config_file, overrides={"data_root": output_dir}))
+    return RunRoom.of(load_settings(config_file, overrides={"data_root": output_dir}))
 
 
 def show_status(config_file: Path | None, output_dir: str | None, as_json: bool) -> int:
@@ -45,16 +43,17 @@ def show_status(config_file: Path | None, output_dir: str | None, as_json: bool)
 
 def _as_json(record: RunRecord | None, is_at_work: bool) -> dict[str, Any]:
     time_now = now()
-    found: dict[str, Any] = {"is_at_work": is_at_work, "gpus": [str(gpu) for gpu in gpu_use()], "run": None}
-    if record:
-        found["run"] = record.model_dump(mode="json") | {"was_killed": not is_at_work and record.was_killed}
-        for stage, shown in zip(record.stages, found["run"]["stages"], strict=True):
+    gpus = [str(gpu) for gpu in gpu_use()]
+    run = record.model_dump(mode="json") if record else None
+    if record and run:
+        run["was_killed"] = not is_at_work and record.was_killed
+        for stage, shown in zip(record.stages, run["stages"], strict=True):
             shown |= {
                 "queued": stage.queued,
                 "per_hour": stage.per_hour(time_now),
                 "seconds_left": stage.seconds_left(time_now),
             }
-    return found
+    return {"is_at_work": is_at_work, "gpus": gpus, "run": run}
 
 
 def _print_record(console: Console, record: RunRecord, is_at_work: bool) -> None:
@@ -155,9 +154,7 @@ def stop(config_file: Path | None, output_dir: str | None, mode: StopMode) -> in
     while is_held(room) and time.monotonic() < until:
         time.sleep(0.3)
     if is_held(room):
-        print(
-            f"It has not ended after {_STOP_SECONDS:.0f} s: {record.in_words()}. It is still finishing; `yokai logs -f`."
-        )
+        print(f"Not ended after {_STOP_SECONDS:.0f} s, still finishing: {record.in_words()}. See `yokai logs -f`.")
         return 1
     print(
         "Stopped. Finished partitions and steps stay; what was interrupted left nothing half-written, and a training "

@@ -1,4 +1,4 @@
-"""Policies that hold for every asset, applied once at the root: owners, kinds, groups, code versions, pools, automation.
+"""Policies that hold for every asset, applied once at the root: owners, kinds, groups, versions, pools, automation.
 
 What an asset *does* is in its own module. Pool limits live in `dagster.yaml` and in the instance, not in code.
 """

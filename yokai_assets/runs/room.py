@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from platformdirs import user_data_path
 from pydantic import ValidationError
 
 from yokai_assets.runs.record import RunRecord, StopMode, now
-from yokai_assets.storage.files import write_text
+from yokai_assets.settings import Settings
+from yokai_assets.storage.files import is_local, sha256_of_parts, write_text
+from yokai_assets.storage.layout import Layout
 
 _KEPT_LOG_BYTES = 20_000_000
+
+
+def home_of_root(settings: Settings) -> Path:
+    """Return the folder beside a data root's data that holds its history; of a remote root, one of this user."""
+    root = Layout.of(settings).root
+    return Path(str(root)) / "dagster" if is_local(root) else user_data_path("yokai") / sha256_of_parts(str(root))[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,11 @@ class RunRoom:
     """Paths and small files of the runs of one data root."""
 
     folder: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "RunRoom":
+        """Return where the runs of a data root keep lock, record and log, whichever instance they use."""
+        return cls(home_of_root(settings) / "run")
 
     @property
     def lock(self) -> Path:

@@ -4,7 +4,7 @@ Two may write of one run (the command that follows it and the failure sensor): a
 so what is there already is known.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -41,7 +41,7 @@ def failures_of_run(instance: dg.DagsterInstance, run_id: str, assets: tuple[str
     return found
 
 
-def _of_steps(entries: list[dg.EventLogEntry], partition: str | None) -> Iterator[FailureRecord]:
+def _of_steps(entries: Sequence[dg.EventLogEntry], partition: str | None) -> Iterator[FailureRecord]:
     is_stopped_by_check = False
     for entry in entries:
         event = entry.dagster_event
@@ -63,7 +63,7 @@ def _of_steps(entries: list[dg.EventLogEntry], partition: str | None) -> Iterato
 
 
 def _of_whole_run(
-    entries: list[dg.EventLogEntry], partition: str | None, assets: tuple[str, ...]
+    entries: Sequence[dg.EventLogEntry], partition: str | None, assets: tuple[str, ...]
 ) -> Iterator[FailureRecord]:
     """Yield why a run ended without a step that says so: its process was killed, or it was stopped."""
     open_steps: list[str] = []

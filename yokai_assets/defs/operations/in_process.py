@@ -35,8 +35,8 @@ class InProcessRunner:
         self._definitions, self._instance, self._layout = definitions, instance, layout
         self._observer, self._is_stop_asked = observer, is_stop_asked
 
-    def run_all(self, job: str, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:
-        """Execute the work of a stage; `plan` is not asked again, for nobody else works meanwhile.
+    def run_all(self, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:  # noqa: ARG002
+        """Execute the work of a stage; `plan` is not asked again: it has just been.
 
         Raises:
             Interrupted: It is asked to stop.

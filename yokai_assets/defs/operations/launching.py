@@ -17,8 +17,9 @@ from yokai_assets.defs.operations.planning import Planner, Work
 from yokai_assets.defs.operations.report import Interrupted, RoadReport
 from yokai_assets.defs.operations.workers import release_dead_runs
 from yokai_assets.defs.partitions import CHARACTERS, EPISODES, register
+from yokai_assets.defs.reports.closing import failures_over
 from yokai_assets.frames.episodes import SourceProblem, discover_episodes
-from yokai_assets.gallery.failures import FailureRecord
+from yokai_assets.gallery.failures import FailureRecord, open_failures
 from yokai_assets.registry import RegistryStore
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
@@ -29,7 +30,7 @@ from yokai_assets.storage.parquet import table_files
 class Runner(Protocol):
     """Has the work of a stage executed and notes in the report how each run ended."""
 
-    def run_all(self, job: str, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:
+    def run_all(self, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:
         """Return when all of `work` has ended; raise `Interrupted` where it is asked to stop. `plan` plans it anew."""
         ...
 
@@ -108,6 +109,14 @@ class Road:
             *self._planner.report(),
         ]
 
+    def left_failed(self) -> list[FailureRecord]:
+        """Return what failed, in this pass or before, whoever launched it, and has not been mended since.
+
+        Characters with too few images are left out: that is a fact.
+        """
+        found = open_failures(self._layout, failures_over(self._instance, self._settings))
+        return [failure for failure in found if not failure.is_too_small]
+
     def trainable_characters(self) -> list[str]:
         """Return the characters to train, largest first, at most `max_characters`."""
         registry = RegistryStore(self._layout.registry).load()
@@ -130,7 +139,7 @@ class Road:
     ) -> None:
         work = list(plan())
         self._observer.stage(job, work, partitions - len(work))
-        self._runner.run_all(job, plan, work, report)
+        self._runner.run_all(plan, work, report)
 
 
 def _refused(work: Work, asset: str, reason: str) -> FailureRecord:

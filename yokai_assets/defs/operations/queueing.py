@@ -2,13 +2,13 @@
 
 Why so, and not in the command's own process: the runs are then those that the UI launches (same jobs, partitions,
 configuration shown and editable, re-execution, cancelling, pools, limits, retries after crashes); several work at once
-where pools allow; the command may die, the queue goes on; and what somebody does in the UI meanwhile counts. The price is
-a process for each partition, about 20 s: nothing for an episode of thousands of frames, much for one of sixty. So the
-demo, tests and small series have `in_process`.
+where pools allow; the command may die, the queue goes on; and what somebody does in the UI meanwhile counts. The price
+is a process for each partition, about 20 s: nothing for an episode of thousands of frames, much for one of sixty. So
+the demo, tests and small series have `in_process`.
 
-Why single runs and not Dagster's backfills: a backfill fixes its partitions and assets at its start, so it could neither
-leave out what the UI made since nor take only the stale assets of each partition, and its daemon looks every 30 s.
-Partitions of these runs are counted by the job's own partition page just as those of a backfill.
+Why single runs and not Dagster's backfills: a backfill fixes its partitions and assets at its start, so it could
+neither leave out what the UI made since nor take only the stale assets of each partition, and its daemon looks only
+every 30 s. Partitions of these runs are counted by the job's own partition page just as those of a backfill.
 """
 
 import re
@@ -85,7 +85,7 @@ class QueueRunner:
         self._asked_to_stop = asked_to_stop
         self._looked_after_seconds = 0.0
 
-    def run_all(self, job: str, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:
+    def run_all(self, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:
         """Have the work of a stage executed and wait for its end.
 
         Raises:

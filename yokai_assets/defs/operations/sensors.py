@@ -6,6 +6,7 @@ runs would make each partition run twice.
 
 import json
 import time
+from typing import Any
 
 import dagster as dg
 from upath import UPath
@@ -101,7 +102,8 @@ def failed_runs(context: dg.RunFailureSensorContext, settings: SettingsResource)
 
 def _settings_of(run: dg.DagsterRun, settings: SettingsResource) -> Settings:
     """Return the settings that a run was given; those of the code location where it was given none."""
-    given = run.run_config.get("resources", {}).get("settings", {}).get("config", {})
+    config: dict[str, Any] = {**run.run_config}
+    given = config.get("resources", {}).get("settings", {}).get("config", {})
     return SettingsResource(**given).load() if given else settings.load()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-from platformdirs import user_data_path
 
 from yokai_assets.definitions import build_definitions
 from yokai_assets.defs.operations.daemons import Daemon
@@ -27,9 +26,10 @@ from yokai_assets.defs.operations.workspace import open_workspace
 from yokai_assets.defs.resources import ProgressListener, SettingsResource, progress_heard_by
 from yokai_assets.registry import Decision
 from yokai_assets.runs import RunRoom, StopMode
+from yokai_assets.runs.room import home_of_root
 from yokai_assets.settings import Settings
 from yokai_assets.settings.loading import CONFIG_VARIABLE, as_environment, config_path, merge, read_environment
-from yokai_assets.storage.files import is_local, sha256_of_parts, write_text
+from yokai_assets.storage.files import write_text
 from yokai_assets.storage.layout import Layout
 
 
@@ -38,22 +38,12 @@ def instance_home(settings: Settings) -> Path:
     configured = os.environ.get("DAGSTER_HOME")
     if configured:
         return Path(configured)
-    home = _home_of_root(settings)
+    home = home_of_root(settings)
     home.mkdir(parents=True, exist_ok=True)
     target = home / "dagster.yaml"
     if not target.exists():
         shutil.copyfile(_shipped_file("dagster.yaml"), target)
     return home
-
-
-def run_room(settings: Settings) -> RunRoom:
-    """Return where the runs of a data root keep lock, record and log, whichever instance they use."""
-    return RunRoom(_home_of_root(settings) / "run")
-
-
-def _home_of_root(settings: Settings) -> Path:
-    root = Layout.of(settings).root
-    return Path(str(root)) / "dagster" if is_local(root) else user_data_path("yokai") / sha256_of_parts(str(root))[:12]
 
 
 def workspace_file() -> Path:
@@ -107,7 +97,7 @@ def open_queued_road(
     observer: Observer | None = None,
     asked_to_stop: Callable[[], StopMode | None] = lambda: None,
 ) -> Iterator[Road]:
-    """Yield a road whose runs go through Dagster's queue; a daemon is started if none serves the instance.
+    """Yield a road whose runs go through Dagster's queue; with the first, a daemon is started if none serves it.
 
     A daemon that was started here ends with the block, unless runs of others are on their way.
 
@@ -118,7 +108,7 @@ def open_queued_road(
     """
     settings = source.load()
     observer = observer or Observer()
-    room, file = run_room(settings), workspace_file()
+    room, file = RunRoom.of(settings), workspace_file()
     with open_instance(settings) as instance:
         environment = environment_of(source, room)
         daemon = Daemon(
@@ -129,7 +119,6 @@ def open_queued_road(
             log=room.daemon_log,
             notice=observer.notice,
         )
-        daemon.ensure()
         try:
             with open_workspace(instance, file) as workspace:
                 runner = QueueRunner(

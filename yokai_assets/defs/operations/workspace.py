@@ -111,7 +111,7 @@ class Workspace:
     def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         from dagster_graphql.cli import execute_query
 
-        answer = execute_query(self._context, query, variables)
+        answer: dict[str, Any] = {**execute_query(self._context, query, variables)}
         if answer.get("errors"):
             raise WorkspaceError("; ".join(error["message"] for error in answer["errors"]))
         return answer["data"]
