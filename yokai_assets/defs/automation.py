@@ -44,12 +44,14 @@ _content_changed: dg.AutomationCondition = _AC.any_deps_match(_AC.data_version_c
     _OWN
 ) | _AC.any_deps_match(_AC.will_be_requested()).allow(dg.AssetSelection.groups("characters") - _HEAD)
 """News of the character itself only. A training set also reads the clean plates of all episodes: a new or missing
-episode must neither retrain everybody nor hold everybody up. And what follows from `character_members` is not asked for because those are looked at
-again, only if they differ: a new clustering touches every character's members and retrains none that kept them.
-Further down, what is asked for takes its followers along, so that a character is one run."""
+episode must neither retrain everybody nor hold everybody up. And what follows from `character_members` is not asked
+for because those are looked at again, only if they differ: a new clustering touches every character's members and
+retrains none that kept them. Further down, what is asked for takes its followers along: a character is one run."""
+
+_is_due: dg.AutomationCondition = _AC.newly_missing() | _content_changed
 
 character_changed = (
-    (_AC.newly_missing() | _content_changed).since_last_handled()
+    _is_due.since_last_handled()
     & ~_AC.any_deps_missing().allow(_OWN)
     & ~_AC.any_deps_in_progress().allow(_OWN)
     & ~_AC.in_progress()
