@@ -48,10 +48,13 @@ episode must neither retrain everybody nor hold everybody up. And what follows f
 for because those are looked at again, only if they differ: a new clustering touches every character's members and
 retrains none that kept them. Further down, what is asked for takes its followers along: a character is one run."""
 
-_is_due: dg.AutomationCondition = _AC.newly_missing() | _content_changed
+
+def _since_handled(condition: dg.AutomationCondition) -> dg.AutomationCondition:
+    return condition.since_last_handled()
+
 
 character_changed = (
-    _is_due.since_last_handled()
+    _since_handled(_AC.newly_missing() | _content_changed)
     & ~_AC.any_deps_missing().allow(_OWN)
     & ~_AC.any_deps_in_progress().allow(_OWN)
     & ~_AC.in_progress()
