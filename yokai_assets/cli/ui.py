@@ -1,4 +1,4 @@
-"""`yokai ui`: the Dagster UI on the data root's instance; with a daemon of its own where none is at work there."""
+"""`yokai ui`: `dagster dev` on the data root's instance."""
 
 import os
 import subprocess
@@ -11,8 +11,7 @@ from yokai_assets.settings import load_settings
 
 
 def open_ui(config_file: Path | None, host: str, port: int) -> int:
-    """Run the UI, and the daemon unless one serves the instance already, until interrupted. Returns the exit code."""
-    from yokai_assets.defs.operations.daemons import find_daemon
+    """Run the UI and the daemon until interrupted. Returns the exit code of `dagster dev`."""
     from yokai_assets.defs.operations.session import instance_home, workspace_file
 
     settings = load_settings(config_file)
@@ -20,11 +19,7 @@ def open_ui(config_file: Path | None, host: str, port: int) -> int:
     if config_file:
         environment["YOKAI_CONFIG"] = str(config_file.resolve())
     click.echo(f"Dagster UI of {settings.data_root}: http://{host}:{port}  (Ctrl-C ends it)")
-    daemon = find_daemon(instance_home(settings))
-    program = ["dagster_webserver"] if daemon else ["dagster", "dev"]
-    if daemon:
-        click.echo(f"Its runs are executed by the Dagster daemon that is there: process {daemon.pid}")
-    command = [sys.executable, "-m", *program, "-w", str(workspace_file()), "-h", host, "-p", str(port)]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file()), "-h", host, "-p", str(port)]
     try:
         return subprocess.call(command, env=environment)
     except KeyboardInterrupt:
