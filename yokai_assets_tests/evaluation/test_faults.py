@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -56,7 +57,9 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 def failing(cast: Cast, evaluation: pl.DataFrame) -> set[str]:
     """Return the blocking checks of Dagster that fail on a table."""
     settings = SettingsResource.of(overrides=cast.values)
-    results = {name: check(settings=settings, lora_evaluation=evaluation) for name, check in BLOCKING.items()}
+    results: dict[str, Any] = {
+        name: check(settings=settings, lora_evaluation=evaluation) for name, check in BLOCKING.items()
+    }
     return {name for name, result in results.items() if not result.passed}
 
 
