@@ -16,6 +16,8 @@ Family = Literal["sd15", "sdxl"]
 _FAMILY_OF_PIPELINE: dict[str, Family] = {"StableDiffusionPipeline": "sd15", "StableDiffusionXLPipeline": "sdxl"}
 PIPELINE_OF_FAMILY = {family: name for name, family in _FAMILY_OF_PIPELINE.items()}
 """Family -> name of its diffusers pipeline."""
+_PARTS_WITH_WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+"""What is loaded of a folder: a safety checker's pickles, say, are never opened."""
 
 
 class BaseModelError(RuntimeError):
@@ -81,7 +83,7 @@ def _family_of_folder(folder: Path) -> Family:
             f"{folder}: pipeline class {name} is not supported; {', '.join(_FAMILY_OF_PIPELINE)} are. "
             "Choose a Stable Diffusion 1.x or SDXL base."
         )
-    pickled = [file for part in sorted(folder.iterdir()) for file in pickled_only(part)]
+    pickled = [file for part in _PARTS_WITH_WEIGHTS for file in pickled_only(folder / part)]
     if pickled:
         raise BaseModelError(refusal(pickled[0]))
     return _FAMILY_OF_PIPELINE[name]

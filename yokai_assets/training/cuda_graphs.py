@@ -52,9 +52,6 @@ class GraphMemory:
         """Record into a graph what is called meanwhile; where that fails, leave torch as it was before."""
         import torch
 
-        index = torch.device(self.device).index or 0
-        generator = torch.cuda.default_generators[index]
-        state = generator.clone_state()
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 yield
@@ -62,9 +59,12 @@ class GraphMemory:
             # A recording that the driver refuses is never ended on torch's side: from then on its allocator frees
             # nothing and its random generator raises. Ending it is not public; where a torch has no such function,
             # or it did end, there is nothing to do.
+            index = torch.device(self.device).index or 0
             with suppress(AttributeError, RuntimeError):
                 torch._C._cuda_endAllocateToPool(index, self.pool)  # pyright: ignore[reportAttributeAccessIssue]
-            generator.graphsafe_set_state(state)
+            with suppress(AttributeError, RuntimeError):
+                # No training draws from it; it must only work again.
+                torch.cuda.default_generators[index].graphsafe_set_state(torch.Generator(self.device))
             raise
 
 

@@ -135,9 +135,12 @@ def test_single_files_that_are_no_base_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_pickles_is_refused(base_folder: Path, tmp_path: Path) -> None:
-    """Diffusers would open `.bin` files where there is nothing else."""
+    """Diffusers would open `.bin` files where there is nothing else; those of parts that are not loaded harm nobody."""
     pickled = tmp_path / "pickled"
     shutil.copytree(base_folder, pickled)
+    (pickled / "safety_checker").mkdir()
+    (pickled / "safety_checker" / "pytorch_model.bin").write_bytes(b"x")
+    open_base_model(str(pickled), "cpu")
     (pickled / "unet" / "diffusion_pytorch_model.safetensors").rename(pickled / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(BaseModelError, match=r"diffusion_pytorch_model\.bin.*may run code.*convert-weights"):
         open_base_model(str(pickled), "cpu")
