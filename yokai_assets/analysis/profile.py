@@ -44,6 +44,7 @@ class AttributeReading(_Part):
         confidence: Mean probability of the most probable value over the images read (0-1).
         image_share: Share of the images in which that value alone reaches the confidence asked for (0-1).
         distribution: Value -> mean probability, most probable first; they sum to 1.
+        tag: What captions say of the value ("two eyes"); empty where it is not worth a word.
     """
 
     attribute: str
@@ -53,6 +54,7 @@ class AttributeReading(_Part):
     confidence: float
     image_share: float
     distribution: dict[str, float]
+    tag: str | None = None
 
 
 class SizeStatistics(_Part):
@@ -239,6 +241,7 @@ def _read(attribute: Attribute, probabilities: Matrix, min_confidence: float) ->
         confidence=round(reading.confidence, 4),
         image_share=round(float(is_told.mean()), 4),
         distribution={attribute.values[i].name: round(float(mean[i]), 4) for i in order},
+        tag=reading.value.tag if reading.value else None,
     )
 
 

@@ -199,7 +199,9 @@ class CharacterEntry:
         """The traits in a few words."""
         if self.profile is None:
             return ""
-        return ", ".join(reading.value for reading in self.profile.identity.values() if reading.value)
+        readings = self.profile.identity.values()
+        # Profiles of an earlier version have no tags.
+        return ", ".join(filter(None, (one.value if one.tag is None else one.tag for one in readings)))
 
 
 def load_character(
