@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from yokai_assets.defs.results import records
+from yokai_assets.evaluation.verdicts import BLOCKING
 
 BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
     "frames": ("frames_are_readable",),
@@ -19,13 +20,7 @@ BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
     "clusters": ("clusters_are_usable",),
     "group_quality": ("groups_are_found_again",),
     "training_dataset": ("dataset_is_large_enough", "captions_cover_dataset"),
-    "lora_evaluation": (
-        "lora_beats_base",
-        "lora_draws_this_character",
-        "lora_does_not_copy",
-        "lora_follows_prompts",
-        "pictures_are_pictures",
-    ),
+    "lora_evaluation": tuple(BLOCKING),
 }
 """Asset -> its checks that stop what follows. A test holds this against the definitions."""
 

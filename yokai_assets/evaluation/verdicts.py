@@ -89,7 +89,7 @@ def beats_base(best: Measures, settings: EvaluationSettings) -> Verdict:
 
 
 def draws_this_character(best: Measures, settings: EvaluationSettings) -> Verdict:
-    """The nearest character is the right one."""
+    """The LoRA draws this character and not another one."""
     least = settings.min_identification
     return Verdict(
         passed=best["identification"] >= least - _ROUNDING,
@@ -103,7 +103,7 @@ def draws_this_character(best: Measures, settings: EvaluationSettings) -> Verdic
 
 
 def does_not_copy(best: Measures, settings: EvaluationSettings) -> Verdict:
-    """Pictures are not nearer to training images than held-out ones are."""
+    """The LoRA draws new pictures: none nearer to a training image than any held-out image is, or few."""
     most = settings.max_memorised_share
     return Verdict(
         passed=best["memorised_share"] <= most + _ROUNDING,
@@ -116,7 +116,7 @@ def does_not_copy(best: Measures, settings: EvaluationSettings) -> Verdict:
 
 
 def follows_prompts(best: Measures, settings: EvaluationSettings) -> Verdict:
-    """What the base model makes of prompts is not lost; passes where the base model follows none itself."""
+    """Actions, places and views of the prompts still happen, as the base model does them; passes where it does not."""
     most = settings.max_prompt_loss
     loss = best["prompt_loss"]
     told = "cannot be told: the base model does not surely follow the prompts itself" if loss is None else f"{loss:.0%}"
@@ -165,14 +165,16 @@ def loss_is_not_rising(table: pl.DataFrame) -> Verdict:
     )
 
 
-BLOCKING: dict[str, Callable[[Measures, EvaluationSettings], Verdict]] = {
+Judge = Callable[[Measures, EvaluationSettings], Verdict]
+
+BLOCKING: dict[str, Judge] = {
     "lora_beats_base": beats_base,
     "lora_draws_this_character": draws_this_character,
     "lora_does_not_copy": does_not_copy,
     "lora_follows_prompts": follows_prompts,
     "pictures_are_pictures": pictures_are_sound,
 }
-"""Name of a verdict -> what judges it."""
+"""Name of a verdict, and of its check in Dagster -> what judges it; its docstring describes the check."""
 
 
 def refusals(measures: Measures, settings: EvaluationSettings) -> dict[str, Verdict]:

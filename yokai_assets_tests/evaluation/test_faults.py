@@ -12,17 +12,12 @@ from yokai_assets.defs.characters import checks
 from yokai_assets.defs.characters.evaluation import published_lora
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.evaluation import verdicts
 from yokai_assets_tests.evaluation.creatures import HERO, Cast
 
 pytestmark = pytest.mark.timeout(900)
 
-BLOCKING = {
-    "lora_beats_base": checks.lora_beats_base,
-    "lora_draws_this_character": checks.lora_draws_this_character,
-    "lora_does_not_copy": checks.lora_does_not_copy,
-    "lora_follows_prompts": checks.lora_follows_prompts,
-    "pictures_are_pictures": checks.pictures_are_pictures,
-}
+BLOCKING = {key.name: check for check in checks.CHECKS for key in check.check_keys if key.name in verdicts.BLOCKING}
 OTHER = "cluster_001"
 
 

@@ -4,8 +4,6 @@ Those of its images are in `dataset_checks`. What is compared with which thresho
 `yokai_assets.evaluation.verdicts`, which `published_lora` asks too.
 """
 
-from typing import Any
-
 import dagster as dg
 import polars as pl
 
@@ -16,38 +14,14 @@ from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.evaluation import verdicts
 
 
-def _blocking(function: Any) -> dg.AssetChecksDefinition:
-    return partitioned_check(evaluation.lora_evaluation, CHARACTERS, blocking=True)(function)
+def _blocking_check(name: str, judge: verdicts.Judge) -> dg.AssetChecksDefinition:
+    """Return the check of a verdict, under the verdict's name and description."""
 
+    def check(settings: SettingsResource, lora_evaluation: pl.DataFrame) -> dg.AssetCheckResult:
+        return _told(judge(verdicts.chosen_row(lora_evaluation), settings.load().evaluation))
 
-@_blocking
-def lora_beats_base(settings: SettingsResource, lora_evaluation: pl.DataFrame) -> dg.AssetCheckResult:
-    """Pictures by the LoRA resemble the character's held-out images more than the base model's do, by a margin."""
-    return _told(verdicts.beats_base(verdicts.chosen_row(lora_evaluation), settings.load().evaluation))
-
-
-@_blocking
-def lora_draws_this_character(settings: SettingsResource, lora_evaluation: pl.DataFrame) -> dg.AssetCheckResult:
-    """The LoRA draws this character and not another one."""
-    return _told(verdicts.draws_this_character(verdicts.chosen_row(lora_evaluation), settings.load().evaluation))
-
-
-@_blocking
-def lora_does_not_copy(settings: SettingsResource, lora_evaluation: pl.DataFrame) -> dg.AssetCheckResult:
-    """The LoRA draws new pictures of the character instead of its training images."""
-    return _told(verdicts.does_not_copy(verdicts.chosen_row(lora_evaluation), settings.load().evaluation))
-
-
-@_blocking
-def lora_follows_prompts(settings: SettingsResource, lora_evaluation: pl.DataFrame) -> dg.AssetCheckResult:
-    """The LoRA keeps what the base model makes of prompts: actions, places and views still happen."""
-    return _told(verdicts.follows_prompts(verdicts.chosen_row(lora_evaluation), settings.load().evaluation))
-
-
-@_blocking
-def pictures_are_pictures(settings: SettingsResource, lora_evaluation: pl.DataFrame) -> dg.AssetCheckResult:
-    """The chosen checkpoint draws no black, constant or undefined pictures."""
-    return _told(verdicts.pictures_are_sound(verdicts.chosen_row(lora_evaluation), settings.load().evaluation))
+    check.__name__, check.__doc__ = name, judge.__doc__
+    return partitioned_check(evaluation.lora_evaluation, CHARACTERS, blocking=True)(check)
 
 
 @partitioned_check(evaluation.lora_evaluation, CHARACTERS)
@@ -69,10 +43,6 @@ def _told(verdict: verdicts.Verdict) -> dg.AssetCheckResult:
 
 
 CHECKS = [
-    lora_beats_base,
-    lora_draws_this_character,
-    lora_does_not_copy,
-    lora_follows_prompts,
-    pictures_are_pictures,
+    *(_blocking_check(name, judge) for name, judge in verdicts.BLOCKING.items()),
     validation_loss_is_not_rising,
 ]
