@@ -13,7 +13,7 @@ from yokai_assets.defs.characters import checks as character_checks
 from yokai_assets.defs.characters import dataset, dataset_checks, evaluation, models
 from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.episodes import checks as episode_checks
-from yokai_assets.defs.io import ParquetIOManager
+from yokai_assets.defs.io import parquet_tables
 from yokai_assets.defs.operations.jobs import JOBS, SCHEDULES
 from yokai_assets.defs.operations.sensors import SENSORS
 from yokai_assets.defs.policies import with_policy
@@ -33,7 +33,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         resources: Replace the default ones by name: `settings`, `progress`, `io_manager`.
     """
     chosen = {"settings": SettingsResource(), "progress": ProgressResource(), **(resources or {})}
-    chosen.setdefault("io_manager", ParquetIOManager(settings=chosen["settings"]))
+    chosen.setdefault("io_manager", parquet_tables)
     assets = [
         *episode_assets.ASSETS,
         *series_assets.ASSETS,

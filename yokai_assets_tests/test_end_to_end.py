@@ -10,8 +10,9 @@ import pytest
 from upath import UPath
 
 from yokai_assets.defs.characters import models
-from yokai_assets.defs.operations.launching import PROCESS_TAG, RoadReport, release_dead_runs
+from yokai_assets.defs.operations.report import RoadReport
 from yokai_assets.defs.operations.session import instance_home, open_road
+from yokai_assets.defs.operations.workers import PROCESS_TAG, release_dead_runs
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.demo.series import generate_series
 from yokai_assets.registry import RegistryStore

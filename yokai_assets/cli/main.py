@@ -15,6 +15,9 @@ EXIT_SOME_FAILED = 1
 EXIT_COULD_NOT_START = 2
 
 
+with_root = click.option("--output-dir", help="Data root, where `yokai run` was given one.")
+
+
 class Commands(click.Group):
     """Turns errors that a person can mend into one message and exit code 2, without a traceback."""
 
@@ -68,17 +71,21 @@ def demo(**options: Any) -> None:
 @click.option("--total-episodes", type=click.IntRange(1), help="Only the first N episodes.")
 @click.option("--max-characters", type=click.IntRange(1), help="Train only the N largest characters.")
 @click.option("--min-cluster-size", type=click.IntRange(2), help="Images from which a group is a character.")
+@click.option("--episodes-per-batch", type=click.IntRange(1), help="Partitions kept in the queue at once.")
 @click.option("--skip-segmentation", is_flag=True, help="Make nothing of episodes: go on with what there is.")
 @click.option("--skip-clustering", is_flag=True, help="Leave clustering and characters as they are.")
 @click.option("--max-train-steps", type=click.IntRange(1), help="Optimizer steps of each LoRA.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--network-dim", type=click.IntRange(1), help="LoRA rank.")
 @click.option("--train-batch-size", type=click.IntRange(1), help="Images per step.")
+@click.option("--detach", is_flag=True, help="Return at once; the run outlives this terminal.")
+@click.option("--in-process", is_flag=True, help="Without the queue, one partition after the other: small series.")
 def run(**options: Any) -> None:
     """Take the series from frames to published LoRAs; started again, do only what is missing or changed.
 
-    A failed episode or character is reported and the others go on. Exit code: 0 all good, 1 some failed,
-    2 could not start.
+    Runs go through Dagster's queue, as those of the UI do; a daemon is started where none is. A failed episode or
+    character is reported and the others go on. Exit code: 0 all good, 1 some failed, 2 could not start or go on,
+    130 stopped. Watch it with `yokai status` and `yokai logs -f`; end it with `yokai stop`.
     """
     from yokai_assets.cli.run import run_series
 
@@ -109,11 +116,47 @@ main.add_command(train)
 
 @main.command()
 @with_config
-def status(config_file: Path | None) -> None:
-    """Say what exists, and what `yokai run` would do now and why."""
-    from yokai_assets.cli.run import show_status
+@with_root
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(config_file: Path | None, output_dir: str | None, as_json: bool) -> None:
+    """Say how far the run at work is; without one, what exists and what `yokai run` would do now and why."""
+    from yokai_assets.cli.watching import show_status
 
-    show_status(config_file)
+    sys.exit(show_status(config_file, output_dir, as_json))
+
+
+@main.command()
+@with_config
+@with_root
+@click.option("-n", "--lines", type=click.IntRange(0), default=40, show_default=True, help="Lines of the end.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+def logs(config_file: Path | None, output_dir: str | None, lines: int, follow: bool) -> None:
+    """Show what `yokai run` said: a line for each partition, and why where one failed."""
+    from yokai_assets.cli.watching import show_logs
+
+    sys.exit(show_logs(config_file, output_dir, lines, follow))
+
+
+@main.command()
+@with_config
+@with_root
+@click.option("--after-running", is_flag=True, help="Finish what runs, begin nothing more; returns at once.")
+def stop(config_file: Path | None, output_dir: str | None, after_running: bool) -> None:
+    """Stop the run at work: what is made stays, `yokai run` goes on from there."""
+    from yokai_assets.cli import watching
+    from yokai_assets.runs import StopMode
+
+    sys.exit(watching.stop(config_file, output_dir, StopMode.AFTER_RUNNING if after_running else StopMode.NOW))
+
+
+@main.command()
+@with_config
+@click.argument("state", type=click.Choice(["on", "off"]), required=False)
+def automation(config_file: Path | None, state: str | None) -> None:
+    """Turn automation on or off, or show it: new episodes and changed characters then make themselves."""
+    from yokai_assets.cli.watching import switch_automation
+
+    sys.exit(switch_automation(config_file, state))
 
 
 @main.command()

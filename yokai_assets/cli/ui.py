@@ -1,4 +1,4 @@
-"""`yokai ui`: `dagster dev` on the data root's instance."""
+"""`yokai ui`: the Dagster UI on the data root's instance; with a daemon of its own where none is at work there."""
 
 import os
 import subprocess
@@ -11,7 +11,8 @@ from yokai_assets.settings import load_settings
 
 
 def open_ui(config_file: Path | None, host: str, port: int) -> int:
-    """Run the UI and the daemon until interrupted. Returns the exit code of `dagster dev`."""
+    """Run the UI, and the daemon unless one serves the instance already, until interrupted. Returns the exit code."""
+    from yokai_assets.defs.operations.daemons import find_daemon
     from yokai_assets.defs.operations.session import instance_home, workspace_file
 
     settings = load_settings(config_file)
@@ -19,7 +20,11 @@ def open_ui(config_file: Path | None, host: str, port: int) -> int:
     if config_file:
         environment["YOKAI_CONFIG"] = str(config_file.resolve())
     click.echo(f"Dagster UI of {settings.data_root}: http://{host}:{port}  (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file()), "-h", host, "-p", str(port)]
+    daemon = find_daemon(instance_home(settings))
+    program = ["dagster_webserver"] if daemon else ["dagster", "dev"]
+    if daemon:
+        click.echo(f"Its runs are executed by the Dagster daemon that is there: process {daemon.pid}")
+    command = [sys.executable, "-m", *program, "-w", str(workspace_file()), "-h", host, "-p", str(port)]
     try:
         return subprocess.call(command, env=environment)
     except KeyboardInterrupt:

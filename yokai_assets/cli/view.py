@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from yokai_assets.cli.bars import progress_bars
-from yokai_assets.defs.operations.launching import Observer, Work
+from yokai_assets.defs.operations.observing import Observer
+from yokai_assets.defs.operations.planning import Work
 from yokai_assets.gallery.failures import FailureRecord
 
 STAGE_NAMES = {"episodes": "Episodes", "series": "Series", "characters": "Characters", "report": "Report"}
@@ -52,11 +53,21 @@ class RoadView(Observer):
         """Leave the terminal as it was."""
         self._progress.stop()
 
-    def stage(self, job: str, work: list[Work]) -> None:
+    def say(self, what: object) -> None:
+        """Print something of its own lines."""
+        self._console.print(what, soft_wrap=isinstance(what, str))
+
+    def notice(self, text: str) -> None:
+        """Print it, dimly: it is worth knowing, nothing to be done."""
+        self.say(f"  [dim]{escape(text)}[/]")
+
+    def stage(self, job: str, work: list[Work], skipped: int = 0) -> None:
         """Name the stage and how much it has to do."""
         name = STAGE_NAMES[job]
         self._runs_left = self._stage_runs = len(work)
         todo = f"{len(work)} to do" if work else "nothing to do"
+        if work and skipped > 0:
+            todo += f", {skipped} there already"
         self._console.print(f"[bold]{name}[/]: {todo}")
         self._progress.update(
             self._stage_task, description=name, completed=0, total=max(1, len(work)), visible=bool(work)
@@ -93,13 +104,14 @@ class RoadView(Observer):
             self._step_task,
             description=f"{partition or ''} {asset}".strip(),
             completed=done,
-            total=total,
+            total=total or None,
             note=escape(note),
             visible=True,
         )
         if not self._console.is_terminal and time.monotonic() - self._last_line_seconds > 30:
             self._last_line_seconds = time.monotonic()
-            self._console.print(f"    {asset} {done}/{total} {escape(note)}".rstrip())
+            share = f"{done}/{total} " if total else ""
+            self._console.print(f"    {f'{partition} ' if partition else ''}{asset} {share}{escape(note)}".rstrip())
 
 
 def _mark(is_success: bool, failures: list[FailureRecord]) -> str:

@@ -7,7 +7,6 @@ import dagster as dg
 import polars as pl
 from upath import UPath
 
-from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.tables import ASSET_TABLES
 from yokai_assets.storage.parquet import read_table, write_table
 from yokai_assets.tables import TableSpec
@@ -27,14 +26,14 @@ class ParquetTables(dg.UPathIOManager):
         return read_table(_spec(context), path)
 
 
-class ParquetIOManager(dg.ConfigurableIOManagerFactory):
-    """Makes the manager for the data root that the settings name."""
+@dg.io_manager(required_resource_keys={"settings"})
+def parquet_tables(context: dg.InitResourceContext) -> ParquetTables:
+    """Return a manager on the data root of the run's settings.
 
-    settings: dg.ResourceDependency[SettingsResource]
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> ParquetTables:  # noqa: ARG002
-        """Return a manager on the data root."""
-        return ParquetTables(base_path=self.settings.layout.tables)
+    It asks for the resource `settings` by name: a nested resource would keep the settings that the code location was
+    loaded with, whatever the run's configuration says.
+    """
+    return ParquetTables(base_path=context.resources.settings.layout.tables)
 
 
 def _spec(context: dg.InputContext | dg.OutputContext) -> TableSpec:

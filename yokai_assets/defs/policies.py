@@ -1,4 +1,4 @@
-"""Policies that hold for every asset, applied once at the root: owners, kinds, groups, code versions, pools.
+"""Policies that hold for every asset, applied once at the root: owners, kinds, groups, versions, pools, automation.
 
 What an asset *does* is in its own module. Pool limits live in `dagster.yaml` and in the instance, not in code.
 """
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from yokai_assets.defs.automation import BY_ASSET
 from yokai_assets.defs.tables import definition_metadata
 
 OWNERS = ["team:characters"]
@@ -51,7 +52,7 @@ POLICIES: dict[str, AssetPolicy] = {
 
 
 def with_policy(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Return the spec with the owners, kinds, group, version and table metadata of its asset.
+    """Return the spec with the owners, kinds, group, version, automation and table metadata of its asset.
 
     Raises:
         KeyError: The asset has no policy: every asset must have one.
@@ -64,5 +65,6 @@ def with_policy(spec: dg.AssetSpec) -> dg.AssetSpec:
         group_name=policy.group,
         kinds=set(policy.kinds),
         code_version=policy.code_version,
+        automation_condition=BY_ASSET.get(name),
         metadata={**spec.metadata, **definition_metadata(name, upstream)},
     )

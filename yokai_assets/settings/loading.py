@@ -44,14 +44,14 @@ def load_settings(
             or a value is out of its bounds.
     """
     environment = os.environ if environment is None else environment
-    path = _config_path(config_file, environment)
+    path = config_path(config_file, environment)
     from_file = _read_toml(path) if path else {}
-    from_environment = _read_environment(environment)
+    from_environment = read_environment(environment)
     from_arguments = without_none(overrides or {})
     profile = _first("profile", from_arguments, from_environment, from_file) or "anime"
     merged: dict[str, Any] = {}
     for source in (_read_profile(profile), from_file, from_environment, from_arguments):
-        merged = _merge(merged, source)
+        merged = merge(merged, source)
     merged["profile"] = profile
     _refuse_unknown_keys(merged, Settings, origin=str(path) if path else "the settings")
     try:
@@ -70,7 +70,24 @@ def describe_fields(section: type[BaseModel] = Settings, prefix: str = "") -> It
             yield f"{prefix}{name}", repr(field.get_default(call_default_factory=True)), field.description or ""
 
 
-def _config_path(config_file: str | Path | None, environment: Mapping[str, str]) -> Path | None:
+def as_environment(values: Mapping[str, Any], prefix: str = ENVIRONMENT_PREFIX) -> dict[str, str]:
+    """Return the environment that gives nested values; the inverse of `read_environment`."""
+    variables: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key.upper()}"
+        if isinstance(value, Mapping):
+            variables |= as_environment(value, f"{name}__")
+        else:
+            variables[name] = json.dumps(value)
+    return variables
+
+
+def config_path(config_file: str | Path | None, environment: Mapping[str, str]) -> Path | None:
+    """Return the settings file that is read, absolute; None where there is none.
+
+    Raises:
+        SettingsError: The file that is named does not exist.
+    """
     chosen = config_file or environment.get(CONFIG_VARIABLE)
     if chosen:
         path = Path(chosen)
@@ -97,7 +114,8 @@ def _read_profile(profile: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that an environment gives, nested."""
     values: dict[str, Any] = {}
     for name, text in environment.items():
         if not name.startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE:
@@ -123,11 +141,12 @@ def _first(key: str, *sources: Mapping[str, Any]) -> Any:
     return next((source[key] for source in sources if key in source), None)
 
 
-def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with a change to some of them."""
     merged = dict(base)
     for key, value in change.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge(merged[key], value) if both else value
     return merged
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from yokai_assets.settings.operations import OperationsSettings
 from yokai_assets.settings.section import LoraWeight, Section, Share, Slug
 from yokai_assets.settings.training import TrainingSettings
 
@@ -355,6 +356,9 @@ class Settings(Section):
     dataset: DatasetSettings = Field(default_factory=lambda: DatasetSettings(), description="Training sets.")
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(), description="LoRA training.")
     evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings(), description="LoRA evaluation.")
+    operations: OperationsSettings = Field(
+        default_factory=lambda: OperationsSettings(), description="Working unattended."
+    )
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "Settings":

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from yokai_assets.cli.main import main
+from yokai_assets.definitions import build_definitions
 from yokai_assets.defs.operations.session import open_instance, open_road
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.registry import Registry, RegistryStore
@@ -74,11 +75,13 @@ def test_only_what_a_decision_touches_is_made_anew(config: Path) -> None:
     """Protects: a name retrains nobody; an exclusion retrains one character. And Dagster hears of both."""
     told(config, "apply")
     members = registry_of(config).members_of("cluster_000")["instance_id"]
-    with open_road(SettingsResource.of(config)) as road:
+    source = SettingsResource.of(config)
+    definitions = build_definitions({"settings": source})
+    with open_road(source) as road:
         before = {work.partition: work for work in road.plan() if work.job == "characters"}
         assert set(before) == {"cluster_000", "cluster_001"}
         for partition in before:
-            run = road._definitions.resolve_job_def("characters").execute_in_process(
+            run = definitions.resolve_job_def("characters").execute_in_process(
                 instance=road._instance,
                 partition_key=partition,
                 asset_selection=[dg.AssetKey("character_members")],

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from yokai_assets.defs.checking import latest_evaluations
-from yokai_assets.defs.operations.launching import _step_of
+from yokai_assets.defs.operations.failing import asset_of_step
 from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
 from yokai_assets.defs.reports.closing import failures_over
 from yokai_assets.gallery import FailureRecord, append_failures
@@ -96,9 +96,9 @@ def test_what_failed_for_a_removed_episode_is_over(instance, source, tmp_path) -
 
 def test_a_crashed_check_is_known_by_its_asset() -> None:
     """The step of a check is named after both; as one name it would never be found again."""
-    assert _step_of("training_dataset_captions_cover_dataset") == ("captions_cover_dataset", "training_dataset")
-    assert _step_of("frames_frames_are_readable") == ("frames_are_readable", "frames")
-    assert _step_of("character_members") == ("character_members", None)
+    assert asset_of_step("training_dataset_captions_cover_dataset") == ("captions_cover_dataset", "training_dataset")
+    assert asset_of_step("frames_frames_are_readable") == ("frames_are_readable", "frames")
+    assert asset_of_step("character_members") == ("character_members", None)
 
 
 def test_a_failure_alone_brings_a_new_report(source) -> None:

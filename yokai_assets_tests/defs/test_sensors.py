@@ -1,5 +1,6 @@
-"""Sensors register partitions, once, and never ask for runs."""
+"""Sensors register partitions, once, when their files are whole, and never ask for runs."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from yokai_assets.defs.operations.sensors import new_characters, new_episodes
+from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.registry import RegistryStore, update_registry
 from yokai_assets.tables import CLUSTERS, EMBEDDINGS
 
@@ -17,6 +19,10 @@ from yokai_assets.tables import CLUSTERS, EMBEDDINGS
 def tick(sensor, instance, source) -> dg.SensorResult | dg.SkipReason:
     with dg.build_sensor_context(instance=instance, resources={"settings": source}) as context:
         return sensor(context)
+
+
+def settling_in(source: SettingsResource, seconds: float) -> SettingsResource:
+    return SettingsResource.of(overrides={**source.overrides, "operations": {"settle_seconds": seconds}})
 
 
 def registered(result: dg.SensorResult | dg.SkipReason) -> list[str]:
@@ -33,6 +39,7 @@ def add_episode(source, name: str) -> None:
 
 def test_new_episodes_are_registered_once(instance, source):
     """Only what is new is asked for; a tick without news says so instead of asking again."""
+    source = settling_in(source, 0)
     for name in ("e2", "e1"):
         add_episode(source, name)
     assert registered(tick(new_episodes, instance, source)) == ["e1", "e2"]
@@ -40,6 +47,24 @@ def test_new_episodes_are_registered_once(instance, source):
     assert isinstance(tick(new_episodes, instance, source), dg.SkipReason)
     add_episode(source, "e3")
     assert registered(tick(new_episodes, instance, source)) == ["e3"]
+
+
+def test_an_episode_that_is_still_copied_waits(instance, source, monkeypatch):
+    """Half an episode would be made, and made again; it is taken once its files have been still for a while."""
+    now = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    source = settling_in(source, 100)
+    add_episode(source, "e1")
+    folder = Path(source.load().frames_source) / "e1"
+    with dg.build_sensor_context(instance=instance, resources={"settings": source}) as context:
+        assert isinstance(new_episodes(context), dg.SkipReason)
+        now[0] += 99
+        Image.new("RGB", (9, 9)).save(folder / "2.png")
+        assert isinstance(new_episodes(context), dg.SkipReason), "a file came: it begins to wait anew"
+        now[0] += 99
+        assert isinstance(new_episodes(context), dg.SkipReason)
+        now[0] += 2
+        assert registered(new_episodes(context)) == ["e1"]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_missing_source_is_a_reason_not_a_crash(instance, source):

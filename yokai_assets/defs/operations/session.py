@@ -6,21 +6,30 @@ own history and `dagster dev` on it shows the same runs.
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import dagster as dg
-from platformdirs import user_data_path
 
 from yokai_assets.definitions import build_definitions
-from yokai_assets.defs.operations.launching import Observer, Road
+from yokai_assets.defs.operations.daemons import Daemon
+from yokai_assets.defs.operations.in_process import InProcessRunner
+from yokai_assets.defs.operations.launching import Road
+from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import DATA_VERSION_TAG
+from yokai_assets.defs.operations.queueing import QueueRunner
+from yokai_assets.defs.operations.workspace import open_workspace
 from yokai_assets.defs.resources import ProgressListener, SettingsResource, progress_heard_by
 from yokai_assets.registry import Decision
+from yokai_assets.runs import RunRoom, StopMode
+from yokai_assets.runs.room import home_of_root
 from yokai_assets.settings import Settings
-from yokai_assets.storage.files import is_local, sha256_of_parts
+from yokai_assets.settings.loading import CONFIG_VARIABLE, as_environment, config_path, merge, read_environment
+from yokai_assets.storage.files import write_text
 from yokai_assets.storage.layout import Layout
 
 
@@ -29,8 +38,7 @@ def instance_home(settings: Settings) -> Path:
     configured = os.environ.get("DAGSTER_HOME")
     if configured:
         return Path(configured)
-    root = Layout.of(settings).root
-    home = Path(str(root)) / "dagster" if is_local(root) else user_data_path("yokai") / sha256_of_parts(str(root))[:12]
+    home = home_of_root(settings)
     home.mkdir(parents=True, exist_ok=True)
     target = home / "dagster.yaml"
     if not target.exists():
@@ -59,19 +67,112 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 @contextmanager
 def open_road(
-    source: SettingsResource, *, observer: Observer | None = None, listener: ProgressListener | None = None
+    source: SettingsResource,
+    *,
+    observer: Observer | None = None,
+    listener: ProgressListener | None = None,
+    is_stop_asked: Callable[[], bool] = lambda: False,
 ) -> Iterator[Road]:
-    """Yield a road on the settings' instance.
+    """Yield a road on the settings' instance whose runs this process executes itself.
 
     Args:
         source: Where the settings of every run come from.
         observer: Hears of stages and runs.
         listener: Hears of the progress of steps.
+        is_stop_asked: Asked before each run whether to end there.
     """
     settings = source.load()
+    observer = observer or Observer()
     definitions = build_definitions({"settings": source})
     with open_instance(settings) as instance, progress_heard_by(listener):
-        yield Road(definitions, instance, settings, observer)
+        layout = Layout.of(settings)
+        runner = InProcessRunner(definitions, instance, layout, observer, is_stop_asked=is_stop_asked)
+        yield Road(instance, settings, runner, observer)
+
+
+@contextmanager
+def open_queued_road(
+    source: SettingsResource,
+    *,
+    observer: Observer | None = None,
+    asked_to_stop: Callable[[], StopMode | None] = lambda: None,
+) -> Iterator[Road]:
+    """Yield a road whose runs go through Dagster's queue; with the first, a daemon is started if none serves it.
+
+    A daemon that was started here ends with the block, unless runs of others are on their way.
+
+    Args:
+        source: Where the settings of every run come from.
+        observer: Hears of stages and runs, and of the progress of steps.
+        asked_to_stop: Asked every two seconds whether, and how, to end early.
+    """
+    settings = source.load()
+    observer = observer or Observer()
+    room, file = RunRoom.of(settings), workspace_file()
+    with open_instance(settings) as instance:
+        environment = environment_of(source, room)
+        daemon = Daemon(
+            instance,
+            instance_home(settings),
+            file,
+            environment=environment,
+            log=room.daemon_log,
+            notice=observer.notice,
+        )
+        try:
+            with open_workspace(instance, file) as workspace:
+                runner = QueueRunner(
+                    instance,
+                    workspace,
+                    daemon,
+                    Layout.of(settings),
+                    observer,
+                    road_id=uuid4().hex[:12],
+                    run_config=run_config_of(source, room),
+                    in_flight_limit=settings.operations.episodes_per_batch,
+                    asked_to_stop=asked_to_stop,
+                )
+                yield Road(instance, settings, runner, observer)
+        finally:
+            if daemon.has_started_one and (others := _runs_on_their_way(instance)):
+                observer.notice(f"{others} runs of others are on their way: the Dagster daemon stays")
+            else:
+                daemon.close()
+
+
+def run_config_of(source: SettingsResource, room: RunRoom) -> dict[str, Any]:
+    """Return the configuration of a run that another process executes with the very settings of this command.
+
+    The UI shows it with the run, and a re-execution there has it again. What only concerns operating is left out, so
+    that no secret is in it.
+    """
+    config, values = _explicit(source, room)
+    return {"resources": {"settings": {"config": {"config_file": config, "overrides": values}}}}
+
+
+def environment_of(source: SettingsResource, room: RunRoom) -> dict[str, str]:
+    """Return the environment in which sensors, schedules and runs of a daemon have the settings of this command."""
+    config, values = _explicit(source, room)
+    return {CONFIG_VARIABLE: config, **as_environment(values)}
+
+
+def _explicit(source: SettingsResource, room: RunRoom) -> tuple[str, dict[str, Any]]:
+    """Return the settings file, and what command line and environment say beyond it, with absolute paths."""
+    settings = source.load()
+    values = merge(read_environment(os.environ), source.overrides)
+    values.pop("operations", None)
+    for key in ("data_root", "frames_source"):
+        values[key] = getattr(settings, key)
+    path = config_path(source.config_file, os.environ)
+    if path is None:
+        path = room.folder / "no-settings.toml"
+        write_text(path, "# No settings file was given to the run. An empty one, so that none is looked for.\n")
+    return str(path), values
+
+
+def _runs_on_their_way(instance: dg.DagsterInstance) -> int:
+    statuses = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    return instance.get_runs_count(filters=dg.RunsFilter(statuses=statuses))
 
 
 def announce(decisions: Sequence[Decision], fingerprint: str, settings: Settings) -> None:

@@ -5,7 +5,9 @@ import polars as pl
 
 from yokai_assets.defs.checking import judged
 from yokai_assets.defs.reports import assets
+from yokai_assets.defs.reports.closing import failures_over
 from yokai_assets.defs.resources import SettingsResource
+from yokai_assets.gallery.failures import open_failures
 from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.parquet import read_columns, table_files
 from yokai_assets.tables import DATASET
@@ -46,4 +48,22 @@ def datasets_are_balanced(settings: SettingsResource) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = [datasets_are_balanced]
+@dg.asset_check(asset=assets.gallery)
+def nothing_is_left_failed(context: dg.AssetCheckExecutionContext, settings: SettingsResource) -> dg.AssetCheckResult:
+    """No episode, character or step of the series is left failed or refused, whoever launched it."""
+    is_over = failures_over(context.instance, settings.load())
+    left = [failure for failure in open_failures(settings.layout, is_over) if not failure.is_too_small]
+    rows = [{"partition": f.partition, "step": f.step, "at": f.at, "reason": f.reason} for f in left]
+    schema = {"partition": pl.String, "step": pl.String, "at": pl.Datetime(time_zone="UTC"), "reason": pl.String}
+    return judged(
+        not left,
+        expected="nothing left failed",
+        actual=f"{len(left)} steps are left failed or refused",
+        remedy="Mend what the reasons say; then `yokai run` makes what is missing, or materialize the partition here.",
+        severity=dg.AssetCheckSeverity.WARN,
+        sample=pl.DataFrame(rows, schema=schema),
+        failure_count=len(left),
+    )
+
+
+CHECKS = [datasets_are_balanced, nothing_is_left_failed]
