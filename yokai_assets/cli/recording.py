@@ -34,6 +34,11 @@ class Recorder(Observer):
         self._stage.running.append(Running(partition=work.partition, since=now()))
         self._write()
 
+    def run_waits(self, work: Work) -> None:
+        """A partition is at work no longer."""
+        self._leave(work)
+        self._write()
+
     def step(self, asset: str, partition: str | None, done: int, total: int, note: str) -> None:
         """Note how far a partition is."""
         for running in self._stage.running:
@@ -52,7 +57,7 @@ class Recorder(Observer):
     ) -> None:
         """Count how a partition ended."""
         stage = self._stage
-        stage.running = [running for running in stage.running if running.partition != work.partition]
+        self._leave(work)
         if is_success:
             stage.done += 1
         elif failures and all(failure.is_check for failure in failures):
@@ -80,6 +85,10 @@ class Recorder(Observer):
     @property
     def _stage(self) -> Stage:
         return self._record.stages[-1]
+
+    def _leave(self, work: Work) -> None:
+        running = self._stage.running
+        self._stage.running = [one for one in running if one.partition != work.partition]
 
     def _end_stage(self) -> None:
         if self._record.stages:

@@ -85,6 +85,10 @@ class RoadView(Observer):
             visible=True,
         )
 
+    def run_waits(self, work: Work) -> None:  # noqa: ARG002
+        """Show no partition at work until the next says so."""
+        self._progress.update(self._step_task, visible=False)
+
     def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[FailureRecord]) -> None:
         """Tell how a partition ended, and why where it failed."""
         self._progress.advance(self._stage_task)

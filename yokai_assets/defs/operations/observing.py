@@ -15,6 +15,9 @@ class Observer:
     def run_started(self, work: Work) -> None:
         """A run begins."""
 
+    def run_waits(self, work: Work) -> None:
+        """A run that had begun waits for its turn again: its process was killed."""
+
     def step(self, asset: str, partition: str | None, done: int, total: int, note: str) -> None:
         """A step says how far it is."""
 
@@ -40,6 +43,11 @@ class Observers(Observer):
         """Tell all."""
         for observer in self._observers:
             observer.run_started(work)
+
+    def run_waits(self, work: Work) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.run_waits(work)
 
     def step(self, asset: str, partition: str | None, done: int, total: int, note: str) -> None:
         """Tell all."""

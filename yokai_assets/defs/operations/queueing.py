@@ -179,7 +179,9 @@ class QueueRunner:
         again = run.tags.get(_RETRY_TAG)
         if again:
             self._observer.notice(f"{_name(flight.work)}: run {run.run_id[:8]} was killed; tried again: {again[:8]}")
-            flight.run_id, flight.cursor, flight.ended_seconds = again, None, None
+            if flight.is_started:
+                self._observer.run_waits(flight.work)
+            flight.run_id, flight.cursor, flight.ended_seconds, flight.is_started = again, None, None, False
             return True
         flight.ended_seconds = flight.ended_seconds or time.monotonic()
         return time.monotonic() - flight.ended_seconds < _RETRY_SECONDS
