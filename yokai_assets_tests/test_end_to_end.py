@@ -2,63 +2,27 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
-from upath import UPath
 
 from yokai_assets.defs.characters import models
 from yokai_assets.defs.operations.report import RoadReport
-from yokai_assets.defs.operations.session import instance_home, open_road
 from yokai_assets.defs.operations.workers import PROCESS_TAG, release_dead_runs
 from yokai_assets.defs.resources import SettingsResource
-from yokai_assets.demo.series import generate_series
 from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.database import open_read_only
-from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_partitions, read_table
 from yokai_assets.tables import DATASET, EVALUATIONS, FRAMES, MEMBERS
 from yokai_assets.training.export import read_header
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.images import TrainingItem
 from yokai_assets.training.loop import TrainingDivergedError
-from yokai_assets.training.record import finished_checkpoints
 from yokai_assets.training.trainer import train_lora
+from yokai_assets_tests.town import SMALL, Town, errors, last_checkpoint
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
-
-SERIES = {"frames_per_episode": 40, "characters": 2, "rare_characters": 0, "seed": 11, "size_px": (256, 144)}
-SMALL = {
-    "profile": "demo",
-    "device": "cpu",
-    "clustering": {"min_cluster_size": 6, "min_rare_cluster_size": 4},
-    "dataset": {"min_images": 3, "max_images": 12},
-    "training": {"max_train_steps": 4, "save_every_n_steps": 2, "network_dim": 2, "lr_warmup_steps": 0},
-    "evaluation": {"prompts": ["{trigger}"], "images_per_prompt": 2, "inference_steps": 2, "max_checkpoints": 1},
-}
-
-
-class Town:
-    """A series on disk, its settings, and driving the road over it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.source = SettingsResource.of(
-            overrides={**SMALL, "data_root": str(folder / "data"), "frames_source": str(folder / "frames")}
-        )
-        self.layout = Layout.of(self.source.load())
-
-    def draw(self, episodes: int) -> None:
-        generate_series(self.folder / "frames", episodes=episodes, **SERIES)
-
-    def drive(self, total_episodes: int | None = None) -> RoadReport:
-        with open_road(self.source) as road:
-            return road.drive(total_episodes=total_episodes)
-
-    def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.from_config(str(instance_home(self.source.load())))
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +35,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 @pytest.fixture(scope="module")
 def first(town: Town) -> RoadReport:
     return town.drive()
-
-
-def errors(report: RoadReport) -> list[str]:
-    return [f"{f.partition} {f.step}: {f.reason}" for f in report.failures if not f.is_check]
-
-
-def last_checkpoint(town: Town, character: str) -> UPath:
-    return finished_checkpoints(TrainingFiles.of_character(town.layout, character))[-1].path
 
 
 def test_the_road_leads_from_frames_to_loras(town: Town, first: RoadReport):
