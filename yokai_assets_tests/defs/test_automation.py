@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 
 import dagster as dg
 import pytest
@@ -19,12 +20,17 @@ CHARACTER_CHAIN = {name for name, policy in POLICIES.items() if policy.group == 
 EPISODE_CHAIN = {name for name, policy in POLICIES.items() if policy.group == "episodes"}
 
 
+@cache
+def _definitions() -> dg.Definitions:
+    return build_definitions()
+
+
 class House:
     """The real graph, its assets made by reporting them, and one tick after the other."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
-        self.definitions = build_definitions()
+        self.definitions = _definitions()
         self.cursor = None
         instance.add_dynamic_partitions("episodes", ["e1"])
         instance.add_dynamic_partitions("characters", ["c1", "c2"])
