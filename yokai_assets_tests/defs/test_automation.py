@@ -1,8 +1,11 @@
 """What automation asks for, by Dagster's own evaluator: news once, at the right time, nobody trained for nothing."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,6 +19,9 @@ from yokai_assets.defs.checking import BLOCKING_CHECKS
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.series.registry import SOURCES
 
+Cursor = Any
+"""What automation remembers between ticks; Dagster does not export its class."""
+
 CHARACTER_CHAIN = {name for name, policy in POLICIES.items() if policy.group == "characters"}
 EPISODE_CHAIN = {name for name, policy in POLICIES.items() if policy.group == "episodes"}
 
@@ -28,12 +34,10 @@ def _definitions() -> dg.Definitions:
 class House:
     """The real graph, its assets made by reporting them, and one tick after the other."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, cursor: Cursor = None) -> None:
         self.instance = instance
         self.definitions = _definitions()
-        self.cursor = None
-        instance.add_dynamic_partitions("episodes", ["e1"])
-        instance.add_dynamic_partitions("characters", ["c1", "c2"])
+        self.cursor = cursor
 
     def make(self, *assets: str, partition: str | None = None, version: str = "1", is_checked: bool = False) -> None:
         for asset in assets:
@@ -59,6 +63,8 @@ class House:
         self.instance.report_runless_asset_event(said)
 
     def make_everything(self) -> None:
+        self.instance.add_dynamic_partitions("episodes", ["e1"])
+        self.instance.add_dynamic_partitions("characters", ["c1", "c2"])
         for asset, policy in POLICIES.items():
             keys = {"episodes": ["e1"], "characters": ["c1", "c2"]}.get(policy.group, [None])
             for key in keys:
@@ -82,12 +88,23 @@ def at(hour: float, day: int = 1) -> datetime:
     return datetime(2026, 1, day, int(hour), round(60 * (hour % 1)), tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cursor]:
+    """A house in which everything is made and automation has looked once; each test has a copy of its own."""
+    folder = tmp_path_factory.mktemp("settled")
+    with dg.DagsterInstance.local_temp(str(folder)) as instance:
+        house = House(instance)
+        house.make_everything()
+        assert house.tick(at(12)) == {}, "what is there before automation is turned on is nobody's news"
+        return folder, house.cursor
+
+
 @pytest.fixture
-def house(instance) -> Iterator[House]:
-    house = House(instance)
-    house.make_everything()
-    assert house.tick(at(12)) == {}, "what is there before automation is turned on is nobody's news"
-    yield house
+def house(settled: tuple[Path, Cursor], tmp_path: Path) -> Iterator[House]:
+    folder, cursor = settled
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield House(instance, cursor)
 
 
 def test_every_asset_that_is_made_has_a_condition_in_words(house):
