@@ -20,6 +20,8 @@ from yokai_assets.runs.record import now
 from yokai_assets.settings import load_settings
 
 _STOP_SECONDS = 120.0
+_SHOWN_WORK = 10
+"""Partitions of a stage that are named when there is much to do."""
 
 
 def _room(config_file: Path | None, output_dir: str | None) -> RunRoom:
@@ -115,8 +117,12 @@ def _print_plan(console: Console, config_file: Path | None, output_dir: str | No
         plan = road.plan()
     if not plan:
         console.print("Nothing to do.")
-    for work in plan:
-        console.print(f"{STAGE_NAMES[work.job]}: {work.partition or ''} [dim]{work.why}[/]")
+    for job, name in STAGE_NAMES.items():
+        to_do = [work for work in plan if work.job == job]
+        for work in to_do[:_SHOWN_WORK]:
+            console.print(f"{name}: {escape(work.partition or '')} [dim]{escape(work.why)}[/]", soft_wrap=True)
+        if len(to_do) > _SHOWN_WORK:
+            console.print(f"{name}: and {len(to_do) - _SHOWN_WORK:,} more")
 
 
 def show_logs(config_file: Path | None, output_dir: str | None, lines: int, follow: bool) -> int:
