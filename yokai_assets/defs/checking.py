@@ -53,11 +53,12 @@ def partitioned_check(
 
 @dataclass(frozen=True, slots=True)
 class LatestEvaluation:
-    """What a check said last of a partition, and when."""
+    """What a check said last of a partition, when, and of which materialization (its storage id)."""
 
     at: datetime
     passed: bool
     severity: dg.AssetCheckSeverity
+    materialization_id: int | None
 
     @property
     def is_blocking(self) -> bool:
@@ -74,7 +75,13 @@ def latest_evaluations(instance: dg.DagsterInstance, asset: str, check: str) -> 
             evaluation = record.event.asset_check_evaluation if record.event else None
             if record.event and evaluation:
                 at = datetime.fromtimestamp(record.event.timestamp, UTC)
-                latest.setdefault(record.partition, LatestEvaluation(at, evaluation.passed, evaluation.severity))
+                judged_of = evaluation.target_materialization_data
+                latest.setdefault(
+                    record.partition,
+                    LatestEvaluation(
+                        at, evaluation.passed, evaluation.severity, judged_of.storage_id if judged_of else None
+                    ),
+                )
         cursor = records[-1].id
     return latest
 

@@ -9,15 +9,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
-)
 
 from yokai_assets.definitions import build_definitions
 from yokai_assets.defs.automation import BY_ASSET
 from yokai_assets.defs.checking import BLOCKING_CHECKS
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.series.registry import SOURCES
+from yokai_assets_tests.defs.events import report_check
 
 Cursor = Any
 """What automation remembers between ticks; Dagster does not export its class."""
@@ -45,22 +43,7 @@ class House:
             event = dg.AssetMaterialization(asset, partition=partition, tags=tags)
             self.instance.report_runless_asset_event(event)
             for check in BLOCKING_CHECKS.get(asset, ()) if is_checked else ():
-                self.check(asset, check, partition)
-
-    def check(self, asset: str, check: str, partition: str | None, *, passed: bool = True) -> None:
-        of = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition] if partition else None)
-        made = self.instance.fetch_materializations(of, limit=1).records[0]
-        said = dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(asset),
-            check_name=check,
-            passed=passed,
-            metadata={},
-            partition=partition,
-            target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-                storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
-            ),
-        )
-        self.instance.report_runless_asset_event(said)
+                report_check(self.instance, asset, check, partition)
 
     def make_everything(self) -> None:
         self.instance.add_dynamic_partitions("episodes", ["e1"])
@@ -154,5 +137,5 @@ def test_a_new_character_is_asked_for_whole(house):
 def test_what_a_check_refused_is_not_built_upon(house, passed):
     """Vectors made from frames that a check refused would poison the series quietly."""
     house.make("frames", partition="e1", version="2")
-    house.check("frames", "frames_are_readable", "e1", passed=passed)
+    report_check(house.instance, "frames", "frames_are_readable", "e1", passed=passed)
     assert set(house.tick(at(12.1))) == (EPISODE_CHAIN - {"frames"} if passed else set())

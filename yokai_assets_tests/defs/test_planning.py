@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 from upath import UPath
 
+from yokai_assets.defs.checking import BLOCKING_CHECKS
 from yokai_assets.defs.operations.planning import CODE_VERSION_TAG, DATA_VERSION_TAG, INPUT_VERSION_TAG, Planner
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.frames.episodes import discover_episodes, source_fingerprint
+from yokai_assets_tests.defs.events import report_check
 
 ROAD = {"frames": [], "character_layers": ["frames"], "background_layers": ["frames", "character_layers"],
         "embeddings": ["character_layers"]}  # fmt: skip
@@ -31,7 +33,15 @@ class Episode:
         self.source = discover_episodes(UPath(self.settings.frames_source))[0][0]
         self.versions: dict[str, str] = {}
 
-    def made(self, asset: str, version: str = "v1", *, code: str | None = None, sha_inputs: bool = False) -> None:
+    def made(
+        self,
+        asset: str,
+        version: str = "v1",
+        *,
+        code: str | None = None,
+        sha_inputs: bool = False,
+        is_checked: bool = True,
+    ) -> None:
         self.versions[asset] = version
         tags = {
             CODE_VERSION_TAG: code or POLICIES[asset].code_version,
@@ -46,6 +56,8 @@ class Episode:
         self.instance.report_runless_asset_event(
             dg.AssetMaterialization(dg.AssetKey(asset), partition=self.source.key, tags=tags)
         )
+        for check in BLOCKING_CHECKS.get(asset, ()) if is_checked else ():
+            report_check(self.instance, asset, check, self.source.key)
 
     def all_made(self, **kwargs) -> None:
         for asset in ROAD:
@@ -116,14 +128,15 @@ def test_changed_code_hits_its_stage(episode):
 
 def test_a_failed_blocking_check_stops_what_follows(episode):
     """What a blocking check refused must not be built upon by a later, separate run."""
-    episode.made("frames")
-    episode.instance.report_runless_asset_event(
-        dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey("frames"),
-            check_name="frames_are_readable",
-            passed=False,
-            metadata={},
-            partition=episode.source.key,
-        )
-    )
+    episode.made("frames", is_checked=False)
+    report_check(episode.instance, "frames", "frames_are_readable", episode.source.key, passed=False)
+    assert episode.plan() == {}
+
+
+def test_what_was_made_but_not_checked_is_made_again(episode):
+    """A run killed between an asset and its blocking checks must not let unchecked data through, nor an old verdict."""
+    episode.all_made()
+    episode.made("frames", is_checked=False)
+    assert episode.plan()["frames"] == "its checks were not made"
+    report_check(episode.instance, "frames", "frames_are_readable", episode.source.key)
     assert episode.plan() == {}

@@ -130,7 +130,7 @@ class Planner:
         """Say whether a blocking check failed on something of its job that an unpartitioned asset is made from."""
         self._evaluations.clear()
         before = UPSTREAM[job][asset]
-        return any(self._is_stopped_by_check(name, None) or self.is_stopped(job, name) for name in before)
+        return any(self._is_refused(name, None) or self.is_stopped(job, name) for name in before)
 
     def report(self) -> Iterator[Work]:
         """Yield the work of the report, if any."""
@@ -156,10 +156,12 @@ class Planner:
             if any(name in stopped for name in upstream):
                 stopped.add(asset)
                 continue
-            reason = self._reason(asset, records, upstream, reasons, sources.get(asset), (versions or {}).get(asset))
+            reason = self._reason(
+                asset, partition, records, upstream, reasons, sources.get(asset), (versions or {}).get(asset)
+            )
             if reason:
                 reasons[asset] = reason
-            elif self._is_stopped_by_check(asset, partition):
+            elif self._is_refused(asset, partition):
                 stopped.add(asset)
         if reasons:
             yield Work(job, partition, tuple(reasons), reasons)
@@ -167,7 +169,8 @@ class Planner:
     def _reason(
         self,
         asset: str,
-        records: Mapping[str, dg.AssetMaterialization | None],
+        partition: str | None,
+        records: Mapping[str, dg.EventLogRecord | None],
         upstream: tuple[str, ...],
         planned: Mapping[str, str],
         source: str | None,
@@ -176,7 +179,7 @@ class Planner:
         record = records[asset]
         if record is None:
             return NOT_MADE
-        tags = record.tags or {}
+        tags = _tags(record)
         if tags.get(CODE_VERSION_TAG) != POLICIES[asset].code_version:
             return "its code changed"
         if tags.get(SETTINGS_TAG) != settings_fingerprint(self._settings, asset):
@@ -188,31 +191,45 @@ class Planner:
         for name in upstream:
             if name in planned or not _read_version(tags, name, records[name]):
                 return f"{name} changed"
+        if self._is_unchecked(asset, partition, record):
+            return "its checks were not made"
         return None
 
-    def _record(self, asset: str, partition: str | None) -> dg.AssetMaterialization | None:
+    def _record(self, asset: str, partition: str | None) -> dg.EventLogRecord | None:
         key = dg.AssetKey(asset)
         found = self._instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None), limit=1
         )
-        return found.records[0].asset_materialization if found.records else None
+        return found.records[0] if found.records else None
 
-    def _is_stopped_by_check(self, asset: str, partition: str | None) -> bool:
+    def _is_refused(self, asset: str, partition: str | None) -> bool:
         """Say whether a blocking check failed on what is there: what follows must not be made from it."""
+        return any(found is not None and found.is_blocking for found in self._latest_evaluations(asset, partition))
+
+    def _is_unchecked(self, asset: str, partition: str | None, record: dg.EventLogRecord) -> bool:
+        """Say whether a blocking check has said nothing of what is there: the run was killed before it could."""
+        return any(
+            found is None or (found.materialization_id or 0) < record.storage_id
+            for found in self._latest_evaluations(asset, partition)
+        )
+
+    def _latest_evaluations(self, asset: str, partition: str | None) -> Iterator[LatestEvaluation | None]:
         for name in BLOCKING_CHECKS.get(asset, ()):
             if (asset, name) not in self._evaluations:
                 self._evaluations[asset, name] = latest_evaluations(self._instance, asset, name)
-            latest = self._evaluations[asset, name].get(partition)
-            if latest and latest.is_blocking:
-                return True
-        return False
+            yield self._evaluations[asset, name].get(partition)
 
 
-def _read_version(tags: Mapping[str, str], name: str, upstream: dg.AssetMaterialization | None) -> bool:
+def _tags(record: dg.EventLogRecord) -> Mapping[str, str]:
+    materialization = record.asset_materialization
+    return (materialization.tags if materialization else None) or {}
+
+
+def _read_version(tags: Mapping[str, str], name: str, upstream: dg.EventLogRecord | None) -> bool:
     """Say whether what was read of `name` is what is there now.
 
     Dagster records the version itself for an unpartitioned input and its sha256 for a partitioned one.
     """
-    now = (upstream.tags or {}).get(DATA_VERSION_TAG) if upstream else None
+    now = _tags(upstream).get(DATA_VERSION_TAG) if upstream else None
     read = tags.get(INPUT_VERSION_TAG + name)
     return now is not None and read in (now, hashlib.sha256(now.encode()).hexdigest())
