@@ -17,7 +17,7 @@ from typing import Literal
 from upath import UPath
 
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
-from yokai_assets.storage.files import is_local, sha256_of_parts
+from yokai_assets.storage.files import is_local, path_below, sha256_of_parts
 
 MAX_KEY_LENGTH = 100
 """Longer keys are cut and hashed: a key becomes a file name, and those end at 255 bytes."""
@@ -96,7 +96,7 @@ def discover_episodes(source: UPath) -> tuple[list[EpisodeSource], list[SourcePr
     for found in sorted(walk.found, key=lambda f: (f.relative.count("/"), f.kind != "folder", f.relative)):
         known = episodes.get(found.key)
         if known is None:
-            episodes[found.key] = EpisodeSource(found.key, source / found.relative, found.kind)
+            episodes[found.key] = EpisodeSource(found.key, path_below(source, found.relative), found.kind)
             continue
         walk.problems.append(
             SourceProblem(
@@ -179,7 +179,7 @@ class _Walk:
                 self._look_into(relative)
 
     def _path(self, relative: str) -> UPath:
-        return self.source / relative if relative else self.source
+        return path_below(self.source, relative) if relative else self.source
 
     def _is_new(self, relative: str) -> bool:
         if not is_local(self.source):
