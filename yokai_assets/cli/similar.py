@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from upath import UPath
 
@@ -39,7 +40,7 @@ def show_similar(config_file: Path | None, image: Path, count: int, sheet: Path 
         if picture is not None:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             picture.convert("RGB").save(sheet)
-            console.print(f"{sheet}: {shown.height} cut-outs", soft_wrap=True)
+            console.print(f"{escape(str(sheet))}: {shown.height} cut-outs", soft_wrap=True)
 
 
 def nearest_instances(image: Path, settings: Settings, layout: Layout, count: int) -> pl.DataFrame:

@@ -116,7 +116,7 @@ def _print_plan(console: Console, config_file: Path | None, output_dir: str | No
     if not plan:
         console.print("Nothing to do.")
     for work in plan:
-        console.print(f"{STAGE_NAMES[work.job]}: {work.partition or ''} [dim]{work.why}[/]")
+        console.print(f"{STAGE_NAMES[work.job]}: {work.partition or ''} [dim]{escape(work.why)}[/]")
 
 
 def show_logs(config_file: Path | None, output_dir: str | None, lines: int, follow: bool) -> int:
