@@ -77,7 +77,7 @@ class Collected:
 
 def edits_folder(layout: Layout, character_id: str) -> UPath:
     """Return where a person's changes are kept: `overrides/<series>/<character_id>`."""
-    return layout.root / "overrides" / layout.series / character_id
+    return layout.overrides(character_id)
 
 
 def read_edits(layout: Layout, character_id: str) -> HandEdits:

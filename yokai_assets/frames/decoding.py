@@ -6,9 +6,11 @@ Videos are `video`'s matter, hashes `fingerprint`'s.
 
 import io
 import struct
+from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from upath import UPath
 
 MAX_FRAME_PIXELS = 1 << 26
@@ -47,6 +49,14 @@ class FrameError(Exception):
         self.path = path
         self.reason = reason
         self.remedy = remedy
+
+
+def open_image(file: IO[bytes] | Path) -> ImageFile.ImageFile:
+    """Open an image in one of `IMAGE_FORMATS`, without decoding it; raises what `PIL.Image.open` does.
+
+    For pictures of our own making; what people bring is read by `decode_image`, which refuses absurd sizes too.
+    """
+    return Image.open(file, formats=IMAGE_FORMATS)  # noqa: TID251
 
 
 def read_bytes(path: UPath) -> bytes:
@@ -128,7 +138,7 @@ def shrink_luma(luma: Image.Image) -> Image.Image:
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+    image = open_image(io.BytesIO(data))
     if image.width * image.height > MAX_FRAME_PIXELS:
         raise _too_large(name, f"{image.width}x{image.height} px, more than {MAX_FRAME_PIXELS / 1e6:.0f} megapixels")
     return image
