@@ -24,12 +24,18 @@ from yokai_assets_tests.town import SMALL, Town, errors, last_checkpoint
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
+SECRET = "hunter2-secret"
+
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     town = Town(tmp_path_factory.mktemp("town"))
     town.draw(2)
-    yield town
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("YOKAI_OPERATIONS__FAILURE_WEBHOOK", f"http://127.0.0.1:9/{SECRET}")
+        for name in ("YOKAI_POSTGRES_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, SECRET)
+        yield town
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,13 @@ def test_everything_is_found_in_sql_and_in_the_gallery(town: Town, first: RoadRe
     assert rows[0][0] > 0
     assert (town.layout.gallery / "index.html").exists()
     assert (town.layout.pipeline / "pipeline_results.json").exists()
+
+
+def test_no_secret_is_written_down(town: Town, first: RoadReport):
+    """Secrets of the environment are in no log, record, run configuration, tag, LoRA header or report."""
+    files = [file for file in (town.folder / "data").rglob("*") if file.is_file()]
+    assert any(file.suffix == ".db" for file in files) and any(file.suffix == ".safetensors" for file in files)
+    assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
 
 
 def test_second_start_finds_nothing_to_do(town: Town, first: RoadReport):

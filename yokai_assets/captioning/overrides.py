@@ -84,7 +84,7 @@ class CaptionOverrides(BaseModel):
 
 def overrides_path(layout: Layout, character_id: str) -> UPath:
     """Return where a character's corrections are looked for: `overrides/<series>/<character_id>/captions.toml`."""
-    return layout.root / "overrides" / layout.series / character_id / "captions.toml"
+    return layout.overrides(character_id) / "captions.toml"
 
 
 def overrides_fingerprint(layout: Layout, character_id: str) -> str:

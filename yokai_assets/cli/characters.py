@@ -167,7 +167,7 @@ def show_character(config_file: Path | None, text: str, count: int, sheet: Path 
             raise click.ClickException(f"{character}: it has no images to draw.")
         sheet.parent.mkdir(parents=True, exist_ok=True)
         picture.save(sheet)
-        console.print(f"\n{sheet}: montage", soft_wrap=True)
+        console.print(f"\n{escape(str(sheet))}: montage", soft_wrap=True)
 
 
 def split_character(
@@ -252,7 +252,7 @@ def apply_decisions(config_file: Path | None) -> int:
             report = road.apply_decisions()
         if report.failures:
             if not report.has_worked:
-                console.print(f"[red]not applied[/]: {report.failures[0].reason}")
+                console.print(f"[red]not applied[/]: {escape(report.failures[0].reason)}")
             return 1
         now = Desk.open(config_file).registry
         if now.version == before.registry.version:
@@ -272,7 +272,8 @@ def _say_what_waits(desk: Desk, console: Console) -> None:
     lapsed = desk.registry.decisions.filter(pl.col("status") == "lapsed")
     for row in lapsed.iter_rows(named=True):
         console.print(
-            f"[yellow]decision {row['decision_id']} does not apply any more[/] ({row['meaning']}): {row['reason']}"
+            f"[yellow]decision {row['decision_id']} does not apply any more[/] "
+            f"({escape(row['meaning'])}): {escape(row['reason'])}"
         )
 
 

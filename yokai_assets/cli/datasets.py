@@ -56,7 +56,7 @@ def show_dataset(
     folder = layout.training_data(character)
     if rows.is_empty():
         raise click.ClickException(f"{folder}: {character} has no training set yet. Run `yokai run` first.")
-    console.print(f"[bold]{character}[/] {folder}", soft_wrap=True)
+    console.print(f"[bold]{character}[/] {escape(str(folder))}", soft_wrap=True)
     console.print(_in_short(rows))
     table = Table(box=None, header_style="bold")
     for column in ("image", "split", "ground", "outfit", "caption"):
@@ -118,7 +118,7 @@ def show_edits(config_file: Path | None, text: str, names: Sequence[str], is_all
     if edits.config_sha256:
         console.print("dataset.toml")
     if not edits.counts:
-        console.print(f"Nothing was changed by hand in {layout.training_data(character)}.", soft_wrap=True)
+        console.print(f"Nothing was changed by hand in {escape(str(layout.training_data(character)))}.", soft_wrap=True)
 
 
 def _find(config_file: Path | None, text: str) -> tuple[Layout, str]:
@@ -188,4 +188,4 @@ def _save(picture: Image.Image | None, file: Path, console: Console) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.convert("RGB").save(file)
-    console.print(f"{file}", soft_wrap=True)
+    console.print(escape(str(file)), soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from yokai_assets.cli.view import RoadView, terminal
@@ -75,7 +76,7 @@ def run_demo(folder: Path, episodes: int, frames_per_episode: int, characters: i
         with open_road(source, observer=view, listener=view.step) as road:
             report = road.drive()
         for problem in report.problems:
-            console.print(f"[yellow]not read[/] {problem.path}: {problem.reason}. {problem.remedy}")
+            console.print(f"[yellow]not read[/] {escape(str(problem))}")
         checks = list(_tell(console, truth, settings))
         _print_requirements(console, checks)
         _print_ways_on(console, config, settings, time.perf_counter() - start)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from upath import UPath
@@ -43,9 +44,9 @@ def import_characters(
     publish(layout.database, indexed_files(layout))
     console.print(_table(result, registry))
     for problem in result.problems:
-        console.print(f"[yellow]left out[/] {problem}", soft_wrap=True)
+        console.print(f"[yellow]left out[/] {escape(problem)}", soft_wrap=True)
     config = f" --config {config_file}" if config_file else ""
-    console.print(f"Next: yokai run --skip-segmentation --skip-clustering{config}", soft_wrap=True)
+    console.print(f"Next: yokai run --skip-segmentation --skip-clustering{escape(config)}", soft_wrap=True)
 
 
 def _refuse_other_episodes(layout: Layout) -> None:
@@ -86,5 +87,5 @@ def _table(result: ImportResult, registry: Registry) -> Table:
     for label, name in result.folders.items():
         own = result.clusters.filter(result.clusters["cluster_label"] == label)["instance_id"]
         character = character_of.get(own[0]) if len(own) else None
-        table.add_row(name, str(len(own)), character or "-", states.get(character or "", "-"))
+        table.add_row(escape(name), str(len(own)), character or "-", states.get(character or "", "-"))
     return table

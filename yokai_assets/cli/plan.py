@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -108,7 +109,7 @@ def _print(console: Console, found: Forecast, training: Stage | None, settings: 
         )
     _print_disk(console, found, settings)
     for problem in found.problems[:5]:
-        console.print(f"[yellow]left out[/] {problem}", soft_wrap=True)
+        console.print(f"[yellow]left out[/] {escape(str(problem))}", soft_wrap=True)
 
 
 def _print_disk(console: Console, found: Forecast, settings: Settings) -> None:
@@ -121,8 +122,8 @@ def _print_disk(console: Console, found: Forecast, settings: Settings) -> None:
     free = shutil.disk_usage(there).free
     if found.disk_bytes > _ENOUGH_SHARE * free:
         console.print(
-            f"[red]Not enough room[/]: {found.disk_bytes / 1e9:,.1f} GB wanted, {free / 1e9:,.1f} GB free at {there}. "
-            "Move `data_root`, or run fewer episodes at a time."
+            f"[red]Not enough room[/]: {found.disk_bytes / 1e9:,.1f} GB wanted, {free / 1e9:,.1f} GB free at "
+            f"{escape(str(there))}. Move `data_root`, or run fewer episodes at a time."
         )
     else:
-        console.print(f"[dim]{free / 1e9:,.0f} GB are free at {there}.[/]")
+        console.print(f"[dim]{free / 1e9:,.0f} GB are free at {escape(str(there))}.[/]")

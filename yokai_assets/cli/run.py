@@ -69,7 +69,7 @@ def run_series(
         with holding(room):
             return _lead(source, room, drive, in_process=in_process)
     except RootBusyError as error:
-        Console(stderr=True, highlight=False).print(f"[red]yokai: {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]yokai: {escape(str(error))}", soft_wrap=True)
         return COULD_NOT_START
 
 
@@ -116,7 +116,7 @@ def _lead(source: SettingsResource, room: RunRoom, drive: Callable[[Road], RoadR
                 exit_code, report, left = STOPPED, RoadReport(is_interrupted=True), []
             except (DaemonError, WorkspaceError) as error:
                 for one in (view, log):
-                    one.say(f"[red]yokai: {error}")
+                    one.say(f"[red]yokai: {escape(str(error))}")
                 return exit_code
             for one in (view, log):
                 _conclude(one, report, left, settings, exit_code)
@@ -141,7 +141,7 @@ def _logging(room: RunRoom) -> Iterator[RoadView]:
     """Yield a view that writes a line per partition into the log, wherever the terminal is."""
     with room.log.open("a", encoding="utf-8", buffering=1) as file:
         view = RoadView(Console(file=file, width=160, highlight=False, color_system=None, force_terminal=False))
-        view.say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} yokai {' '.join(sys.argv[1:])}")
+        view.say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} yokai {escape(' '.join(sys.argv[1:]))}")
         yield view
 
 
@@ -166,7 +166,7 @@ def _conclude(
     view: RoadView, report: RoadReport, left: list[FailureRecord], settings: Settings, exit_code: int
 ) -> None:
     for problem in report.problems:
-        view.say(f"[yellow]not read[/] {problem.path}: {problem.reason}. {problem.remedy}")
+        view.say(f"[yellow]not read[/] {escape(str(problem))}")
     if exit_code == STOPPED:
         view.say("[yellow]Stopped.[/] What was made stays; `yokai run` goes on from there.")
     elif exit_code == SOME_FAILED:
@@ -184,7 +184,8 @@ def _detach(room: RunRoom) -> int:
     console = Console(highlight=False)
     if is_held(room):
         record = room.record()
-        console.print(f"[red]yokai: {RootBusyError(record if record and record.is_alive else None)}", soft_wrap=True)
+        busy = RootBusyError(record if record and record.is_alive else None)
+        console.print(f"[red]yokai: {escape(str(busy))}", soft_wrap=True)
         return COULD_NOT_START
     arguments = [word for word in sys.argv[1:] if word != "--detach"]
     room.folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +207,7 @@ def _detach(room: RunRoom) -> int:
     if child.poll() == ALL_GOOD:
         console.print("It ended already: `yokai status`.")
         return ALL_GOOD
-    console.print(f"[red]yokai: it did not start.[/] See {room.log}", soft_wrap=True)
+    console.print(f"[red]yokai: it did not start.[/] See {escape(str(room.log))}", soft_wrap=True)
     return COULD_NOT_START
 
 
@@ -232,7 +233,7 @@ def summary(settings: Settings) -> Table:
         ("SQL", layout.database),
         ("log", RunRoom.of(settings).log),
     ):
-        table.add_row(f"[dim]{name}[/]", str(value))
+        table.add_row(f"[dim]{name}[/]", escape(str(value)))
     return table
 
 

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import polars as pl
-from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from upath import UPath
 
 from yokai_assets.devices import resolve_device
 from yokai_assets.embedding.instances import neutral_ground
 from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import FrameError, decode_image, read_bytes, rgb_of
 from yokai_assets.previews.cutouts import cutouts_of
 from yokai_assets.previews.stages import files_sheet
 from yokai_assets.registry import RegistryStore
@@ -39,7 +40,7 @@ def show_similar(config_file: Path | None, image: Path, count: int, sheet: Path 
         if picture is not None:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             picture.convert("RGB").save(sheet)
-            console.print(f"{sheet}: {shown.height} cut-outs", soft_wrap=True)
+            console.print(f"{escape(str(sheet))}: {shown.height} cut-outs", soft_wrap=True)
 
 
 def nearest_instances(image: Path, settings: Settings, layout: Layout, count: int) -> pl.DataFrame:
@@ -55,15 +56,13 @@ def nearest_instances(image: Path, settings: Settings, layout: Layout, count: in
         raise FileNotFoundError(f"{layout.database}: nothing is published yet. Run `yokai run` first.")
     try:
         model = open_image_text_model(settings.embedding, resolve_device(settings.device))
-        with Image.open(image) as opened:
-            is_cutout = opened.has_transparency_data
-            picture = opened.convert("RGBA")
+        picture = decode_image(read_bytes(UPath(image)), str(image))
     except EmbeddingModelError as error:
         raise SettingsError(str(error)) from error
-    except IMAGE_ERRORS as error:
-        raise SettingsError(f"{image}: not readable as an image ({error}).") from error
+    except FrameError as error:
+        raise SettingsError(f"{image}: {error.reason}. Name another image.") from error
     ground = (settings.embedding.neutral_grey, settings.embedding.context_share)
-    shown = neutral_ground(picture, *ground) if is_cutout else picture.convert("RGB")
+    shown = neutral_ground(picture.convert("RGBA"), *ground) if picture.has_transparency_data else rgb_of(picture)
     vector = model.embed_images([shown])[0]
     with open_read_only(layout.database) as connection:
         models = connection.sql("SELECT DISTINCT model_fingerprint FROM embeddings").fetchall()

@@ -1,5 +1,6 @@
 """`yokai ui`: the Dagster UI on the data root's instance; with a daemon of its own where none is at work there."""
 
+import ipaddress
 import os
 import subprocess
 import sys
@@ -8,6 +9,14 @@ from pathlib import Path
 import click
 
 from yokai_assets.settings import load_settings
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches a host's servers."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_ui(config_file: Path | None, host: str, port: int) -> int:
@@ -20,6 +29,12 @@ def open_ui(config_file: Path | None, host: str, port: int) -> int:
     if config_file:
         environment["YOKAI_CONFIG"] = str(config_file.resolve())
     click.echo(f"Dagster UI of {settings.data_root}: http://{host}:{port}  (Ctrl-C ends it)")
+    if not is_loopback(host):
+        click.echo(
+            f"Warning: it has no log-in, and {host} is no address of this machine alone. Whoever reaches it can launch "
+            "runs and delete records: keep it behind a firewall, or leave --host out and use an SSH tunnel.",
+            err=True,
+        )
     daemon = find_daemon(instance_home(settings))
     program = ["dagster_webserver"] if daemon else ["dagster", "dev"]
     if daemon:

@@ -25,7 +25,7 @@ from yokai_assets.datasets.regularisation import regularisation_parts
 from yokai_assets.datasets.render import Box, crop_box, overlap_share
 from yokai_assets.datasets.selection import QualityLimits
 from yokai_assets.datasets.writing import Example, ExampleWriter
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
 from yokai_assets.settings.model import DatasetSettings
@@ -209,7 +209,7 @@ def load_training_image(layout: Layout, row: Mapping[str, Any]) -> tuple[Image.I
         if not path.exists():
             raise FileNotFoundError(f"{path}: missing. Materialize `training_dataset` of {character} again.")
         try:
-            with path.open("rb") as file, Image.open(file) as picture:
+            with path.open("rb") as file, open_image(file) as picture:
                 pictures.append(picture.convert(mode))
         except IMAGE_ERRORS as error:
             raise OSError(f"{path}: damaged ({error}). Materialize `training_dataset` of {character} again.") from error

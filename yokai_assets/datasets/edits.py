@@ -6,7 +6,6 @@ own files are `carrying`'s, choosing and rendering are `choice` and `build`.
 """
 
 import codecs
-import io
 import json
 import logging
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from upath import UPath
 
 from yokai_assets.datasets import kohya
 from yokai_assets.datasets.manifest import MANIFEST_FILE, Folder
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import FrameError, decode_image, read_bytes
 from yokai_assets.storage.files import sha256_of_file, sha256_of_parts, write_bytes
 from yokai_assets.storage.layout import Layout
 
@@ -78,7 +77,7 @@ class Collected:
 
 def edits_folder(layout: Layout, character_id: str) -> UPath:
     """Return where a person's changes are kept: `overrides/<series>/<character_id>`."""
-    return layout.root / "overrides" / layout.series / character_id
+    return layout.overrides(character_id)
 
 
 def read_edits(layout: Layout, character_id: str) -> HandEdits:
@@ -208,11 +207,9 @@ def own_picture(layout: Layout, character_id: str, where: str, cutout_sha256: st
     if not path.exists():
         return None
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
-            picture.load()
-            return picture
-    except IMAGE_ERRORS as error:
-        _LOG.warning("%s: not readable (%s); the automatic version is used instead.", path, error)
+        return decode_image(read_bytes(path), str(path))
+    except FrameError as error:
+        _LOG.warning("%s: %s; the automatic version is used instead.", path, error.reason)
         return None
 
 
@@ -251,11 +248,10 @@ def _split_of(name: str) -> str:
 
 def _keep_picture(image: UPath, place: UPath) -> bool:
     try:
-        data = image.read_bytes()
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-    except IMAGE_ERRORS as error:
-        _LOG.warning("%s: changed, but not readable as an image (%s); it stays beside the new one.", image, error)
+        data = read_bytes(image)
+        decode_image(data, str(image))
+    except FrameError as error:
+        _LOG.warning("%s: changed, but not readable as an image: %s; it stays beside the new one.", image, error.reason)
         return False
     write_bytes(place, data)
     return True

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
 from upath import UPath
 
 from yokai_assets.datasets.folder_captions import (
@@ -23,6 +22,7 @@ from yokai_assets.datasets.folder_captions import (
 )
 from yokai_assets.datasets.folder_files import FolderContents, ImageFile, find_training_images, folder_to_name
 from yokai_assets.datasets.near_duplicates import PicturePrint, hold_out_pictures, print_of
+from yokai_assets.frames.decoding import FrameError
 from yokai_assets.progress import Progress, silent
 from yokai_assets.training.images import TrainingImageError, TrainingItem, read_item
 
@@ -47,7 +47,7 @@ class TrainingFolder:
             the one that all captions begin with.
         problems: (file relative to the folder, reason and remedy) of everything that is not as it should be.
         skipped: Kind -> number of images left out: `unreadable`, `too small`, `empty mask`, `no caption`,
-            `unreadable caption`, and `gone`, which metadata names only.
+            `unreadable caption`, `no Unicode name`, and `gone`, which metadata names only.
     """
 
     items: list[TrainingItem]
@@ -95,7 +95,9 @@ def read_training_folder(
     """
     root = UPath(folder)
     contents = _contents(root)
-    report = _Report(list(contents.problems), Counter({"gone": len(contents.gone)} if contents.gone else {}))
+    report = _Report(
+        list(contents.problems), +Counter({"gone": len(contents.gone), "no Unicode name": contents.unnamed})
+    )
     _report_unread(contents, report)
     word = " ".join((trigger or "").split()).strip(" ,")
     captions = _captions(contents.images, word, report)
@@ -238,15 +240,9 @@ def _unreadable(error: TrainingImageError, item: TrainingItem) -> str:
     cause, text = error.__cause__, str(error)
     is_mask = item.mask is not None and text.startswith(f"{item.mask}: ")
     what = f"left out, as its mask {item.mask.name}" if item.mask is not None and is_mask else "left out, as it"
-    if cause is None:
+    if not isinstance(cause, FrameError):
         return f"{what} does not fit: {text.removeprefix(f'{item.mask}: ')}"
-    if isinstance(cause, UnidentifiedImageError):
-        why = "is no image in a known format"
-    elif isinstance(cause, OSError) and cause.strerror:
-        why = f"cannot be opened ({cause.strerror})"
-    else:
-        why = f"is damaged ({' '.join(str(cause).split()).rstrip('.')})"
-    return f"{what} {why}. Replace or remove it."
+    return f"{what} {cause.reason}. Replace or remove it."
 
 
 def _without_training_images(root: UPath, count: int, report: _Report) -> str:

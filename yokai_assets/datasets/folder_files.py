@@ -22,7 +22,7 @@ from upath import UPath
 from yokai_assets.datasets import kohya
 from yokai_assets.datasets.folder_captions import MetadataRow, TextFileError, metadata_rows, name_key, read_text
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder, natural_key
-from yokai_assets.storage.files import is_local
+from yokai_assets.storage.files import is_local, path_below
 from yokai_assets.training.images import Split
 
 TEXT_SUFFIXES = (".txt", ".caption")
@@ -85,6 +85,7 @@ class FolderContents:
         unread: Sub-folders with images that are not read -> number of these.
         other_suffixes: Files directly in the folder that are no images, by suffix.
         problems: (file, reason) of everything that could not be read.
+        unnamed: How many of these are images left out for their names.
     """
 
     images: list[ImageFile] = field(default_factory=list)
@@ -92,6 +93,7 @@ class FolderContents:
     unread: dict[str, int] = field(default_factory=dict)
     other_suffixes: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    unnamed: int = 0
 
 
 def find_training_images(folder: UPath) -> FolderContents:
@@ -159,7 +161,7 @@ class _Finder:
                 if self._leads_up(path):
                     problem = "is a link to a folder that it lies in, and not followed. Remove it."
                 else:
-                    entries = list_folder(self._folder / path)
+                    entries = list_folder(path_below(self._folder, path))
             except (FileNotFoundError, NotADirectoryError):  # a name in metadata
                 return None
             except OSError as error:
@@ -185,7 +187,7 @@ class _Finder:
                 continue
             file = place.joined(entry.name)
             try:
-                rows, problems = metadata_rows(read_text(self._folder / file), PurePosixPath(file))
+                rows, problems = metadata_rows(read_text(path_below(self._folder, file)), PurePosixPath(file))
             except TextFileError as error:
                 rows, problems = {}, [(file, str(error))]
             self._rows |= rows
@@ -206,6 +208,7 @@ class _Finder:
             if not is_storable_name(name):
                 shown = place.joined(name).encode("utf-8", "replace").decode()
                 self._found.problems.append((shown, "its name is no Unicode, the image is left out. Rename it."))
+                self._found.unnamed += 1
             elif name not in labels:
                 said = [place.joined(names[stem]) for names in texts.values() if stem in names]
                 self._found.images.append(self._image(place, name, said, masks.get(stem, "")))
@@ -216,9 +219,9 @@ class _Finder:
         mask = row.mask or mask
         return ImageFile(
             name=path,
-            path=self._folder / path,
-            mask=self._folder / mask if mask else None,
-            texts=tuple(self._folder / text for text in texts),
+            path=path_below(self._folder, path),
+            mask=path_below(self._folder, mask) if mask else None,
+            texts=tuple(path_below(self._folder, text) for text in texts),
             metadata_caption=row.caption,
             place=place,
         )

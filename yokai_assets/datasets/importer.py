@@ -6,26 +6,26 @@ embedding, registry, captions and training go on from there. Only reading and co
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageOps
+from PIL import Image
 from upath import UPath
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS, FrameError, decode_rgb, read_bytes
+from yokai_assets.frames.decoding import FrameError, decode_image, read_bytes, rgb_of
 from yokai_assets.frames.fingerprint import fingerprint_luma
-from yokai_assets.frames.listing import natural_key
+from yokai_assets.frames.listing import list_folder
 from yokai_assets.progress import Progress, silent
 from yokai_assets.segmentation.instances import count_lobes
-from yokai_assets.storage.files import sha256_of_parts, write_bytes
+from yokai_assets.storage.files import path_below, sha256_of_parts, write_bytes
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import CLUSTERS, INSTANCES
 
 IMPORTED_EPISODE = "imported"
-_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_MAX_SIDE_PX = 16_383
+"""A WebP, as which cut-outs are kept, has no longer sides."""
 _CUT_BITS = 16
 _FINGERPRINT = "imported"
 
@@ -72,7 +72,7 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
     files = [(label, file) for label, place in labels.items() for file in _images(place)]
     if not files:
         raise ImportTreeError(
-            f"{folder}: no folder in it holds images ({', '.join(_SUFFIXES)}). "
+            f"{folder}: no folder in it holds images (.png, .webp, .jpg, ...). "
             "Name the folder that contains `cluster_000`, `cluster_001`, ..."
         )
     rows: list[dict[str, Any]] = []
@@ -81,12 +81,13 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
     shots = _Shots()
     taken: set[int] = set()
     for index, (label, file) in enumerate(files):
+        progress(index + 1, len(files), file.name)
         try:
             cutout = _read(file)
-            row = _instance(cutout, taken, shots.number(label, cutout), layout)
-        except (*IMAGE_ERRORS, FrameError) as error:
-            problems.append(f"{file}: not readable as an image ({error}). Replace or remove it.")
+        except FrameError as error:
+            problems.append(f"{error.path}: {error.reason}. Replace or remove it.")
             continue
+        row = _instance(cutout, taken, shots.number(label, cutout), layout)
         rows.append(row)
         clusters.append(
             {
@@ -100,7 +101,6 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
                 "cutout_sha256": row["cutout_sha256"],
             }
         )
-        progress(index + 1, len(files), file.name)
     found = {label: place.name for label, place in labels.items()}
     return ImportResult(INSTANCES.from_rows(rows), CLUSTERS.from_rows(clusters), found, tuple(problems))
 
@@ -126,7 +126,7 @@ class _Shots:
 def _labels(folder: UPath) -> dict[int, UPath]:
     if not folder.is_dir():
         raise ImportTreeError(f"{folder}: no such folder. Name the folder that contains `cluster_000`, ...")
-    places = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name))
+    places = [path_below(folder, entry.name) for entry in list_folder(folder) if entry.is_folder]
     numbers = [re.search(r"(\d+)$", place.name) for place in places]
     found = [int(number[1]) for number in numbers if number]
     if len(set(found)) < len(places) or any(number >= 2**31 for number in found):
@@ -134,17 +134,25 @@ def _labels(folder: UPath) -> dict[int, UPath]:
     return dict(zip(found, places, strict=True))
 
 
-def _images(place: UPath) -> Iterator[UPath]:
-    files = (file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."))
-    yield from sorted(files, key=lambda file: natural_key(file.name))
+def _images(place: UPath) -> list[UPath]:
+    return [path_below(place, entry.name) for entry in list_folder(place) if entry.is_image]
 
 
 def _read(file: UPath) -> Image.Image:
-    data = read_bytes(file)
-    with Image.open(io.BytesIO(data)) as picture:
-        if picture.has_transparency_data:
-            return ImageOps.exif_transpose(picture).convert("RGBA")
-    return decode_rgb(data, str(file)).convert("RGBA")
+    """Read an image as RGBA; an opaque one is character all over.
+
+    Raises:
+        FrameError: It is no image that could be a cut-out.
+    """
+    name = str(file).encode("utf-8", "backslashreplace").decode()
+    picture = decode_image(read_bytes(file), name)
+    if max(picture.size) > _MAX_SIDE_PX:
+        reason = f"is too large ({picture.width}x{picture.height} px, a side has {_MAX_SIDE_PX} at most)"
+        raise FrameError(name, reason, "Scale it down.")
+    cutout = picture.convert("RGBA") if picture.has_transparency_data else rgb_of(picture).convert("RGBA")
+    if cutout.getchannel("A").getextrema()[1] < 128:  # pyright: ignore[reportOperatorIssue, reportIndexIssue]
+        raise FrameError(name, "is transparent all over", "Replace it.")
+    return cutout
 
 
 def _index(sha256: str, taken: set[int]) -> int:
@@ -195,8 +203,6 @@ def _measures(cutout: Image.Image) -> dict[str, float]:
 
     luma = np.asarray(cutout.convert("L"), np.float32)
     mask = np.asarray(cutout.getchannel("A")) >= 128
-    if not mask.any():
-        raise ValueError("it is fully transparent")
     return {
         "area_share": float(mask.mean()),
         "sharpness": float(laplace(luma)[mask].var()),

@@ -8,6 +8,7 @@ import polars as pl
 from upath import UPath
 
 from yokai_assets.defs.tables import ASSET_TABLES
+from yokai_assets.storage.layout import plain_name
 from yokai_assets.storage.parquet import read_table, write_table
 from yokai_assets.tables import TableSpec
 
@@ -16,6 +17,10 @@ class ParquetTables(dg.UPathIOManager):
     """Stores a table asset under `tables/<series>/<asset>[/<partition>].parquet`."""
 
     extension = ".parquet"
+
+    def get_path_for_partition(self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str) -> UPath:
+        """Return the folder-less path of a partition; raises `ValueError` for a key that would lead out of `path`."""
+        return super().get_path_for_partition(context, path, plain_name(partition))
 
     def dump_to_path(self, context: dg.OutputContext, obj: pl.DataFrame, path: UPath) -> None:
         """Write the rows; raises `TableError` where they do not conform to the asset's table."""

@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import BaseModel
 from upath import UPath
 
+from yokai_assets.frames.decoding import open_image
 from yokai_assets.model_identity import ModelKind, model_identity
 from yokai_assets.settings import Settings
 from yokai_assets.settings.training import TrainingSettings
@@ -103,7 +104,7 @@ def picture(image: Image.Image | UPath, alt: str) -> dg.MarkdownMetadataValue:
 
     if not isinstance(image, Image.Image):
         with image.open("rb") as file:
-            image = Image.open(file)
+            image = open_image(file)
             image.load()
     return dg.MetadataValue.md(markdown_image(encode_preview(image), alt))
 

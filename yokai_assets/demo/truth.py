@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from PIL import Image
 
 from yokai_assets.demo.creatures import CreatureDesign
 from yokai_assets.demo.story import CastMember
+from yokai_assets.frames.decoding import open_image
 
 TRUTH_FILE = "truth.json"
 TRUTH_FOLDER = ".truth"
@@ -93,7 +93,7 @@ class Truth:
             raise KeyError(f"no instance {truth_id!r} in the truth of {self.folder}")
         row = rows.row(0, named=True)
         full = np.zeros(self.size_px[::-1], dtype=np.uint8)
-        with Image.open(self.folder / TRUTH_FOLDER / row["alpha"]) as image:
+        with open_image(self.folder / TRUTH_FOLDER / row["alpha"]) as image:
             full[row["y0"] : row["y1"], row["x0"] : row["x1"]] = np.asarray(image)
         return full
 

@@ -18,7 +18,7 @@ from yokai_assets.evaluation.record import AnchorRecord, CheckpointRecord, Evalu
 from yokai_assets.evaluation.rounds import SHOWN_COLUMNS, Round, Work, shown_cells
 from yokai_assets.evaluation.subjects import RealImages
 from yokai_assets.evaluation.weights import TriedWeights, reason_of
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.previews import encode_preview
 from yokai_assets.storage.files import sha256_of_parts, write_bytes
 
@@ -161,7 +161,7 @@ def _closest(work: Work, judged: Judged, training: RealImages) -> Image.Image | 
     for picture in nearest[:SHOWN_COLUMNS]:
         try:
             image, _ = load_training_image(work.layout, training.rows[picture.nearest_training_image or ""])
-            with Image.open(work.folder / picture.file) as opened:
+            with open_image(work.folder / picture.file) as opened:
                 pairs.append((opened.convert("RGB"), image, f"cosine {picture.nearest_training_cosine:.3f}"))
         except IMAGE_ERRORS:
             continue

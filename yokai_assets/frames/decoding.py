@@ -1,17 +1,24 @@
 """From a file's bytes to pixels: 8-bit RGB, upright, whatever the format and mode; or a small luma picture, fast.
 
-One image at a time, judged by content and never by name. Videos are `video`'s matter, hashes `fingerprint`'s.
+One image at a time, judged by content and never by name. Whoever reads images that people bring reads them here.
+Videos are `video`'s matter, hashes `fingerprint`'s.
 """
 
 import io
 import struct
+from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from upath import UPath
 
 MAX_FRAME_PIXELS = 1 << 26
 """Refuse larger images (67 megapixels, twice 8K video): decoding one would take a gigabyte for no frame."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "QOI", "TGA")
+"""Formats that are decoded, whatever a file's name says. Pillow knows more: PostScript, say, it would hand to a
+Ghostscript that is installed, which executes it."""
 
 THUMBNAIL_PX = (160, 90)
 """Thumbnails are scaled down by a power of two up to 8, to no less than this (width, height)."""
@@ -44,6 +51,14 @@ class FrameError(Exception):
         self.remedy = remedy
 
 
+def open_image(file: IO[bytes] | Path) -> ImageFile.ImageFile:
+    """Open an image in one of `IMAGE_FORMATS`, without decoding it; raises what `PIL.Image.open` does.
+
+    For pictures of our own making; what people bring is read by `decode_image`, which refuses absurd sizes too.
+    """
+    return Image.open(file, formats=IMAGE_FORMATS)  # noqa: TID251
+
+
 def read_bytes(path: UPath) -> bytes:
     """Read a whole file.
 
@@ -56,7 +71,7 @@ def read_bytes(path: UPath) -> bytes:
         reason = error.strerror or f"{type(error).__name__}: {error}"
         raise FrameError(str(path), f"cannot be opened ({reason})", "Check the file and its permissions.") from error
     if not data:
-        raise FrameError(str(path), "the file is empty (0 bytes)", "Extract this frame again.")
+        raise FrameError(str(path), "is empty (0 bytes)", "Extract this frame again.")
     return data
 
 
@@ -68,9 +83,18 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
     Raises:
         FrameError: `data` is no image, damaged, truncated or larger than `MAX_FRAME_PIXELS`.
     """
+    return rgb_of(decode_image(data, name))
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """Decode an image file in full, upright, in its own mode; of an animation its first frame.
+
+    Raises:
+        FrameError: `data` is no image, damaged, truncated or larger than `MAX_FRAME_PIXELS`.
+    """
     try:
         with _open(data, name) as image:
-            return _as_rgb(_upright(image))
+            return _upright(image)
     except FrameError:
         raise
     except Exception as error:
@@ -94,10 +118,10 @@ def decode_thumbnail(data: bytes, name: str) -> tuple[Image.Image, tuple[int, in
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 image.draft("L", THUMBNAIL_PX)
             image.load()
-            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+            if _orientation(image) in (5, 6, 7, 8):
                 size_px = (size_px[1], size_px[0])
             upright = _upright(image)
-            luma = upright if upright.mode == "L" else _as_rgb(upright).convert("L")
+            luma = upright if upright.mode == "L" else rgb_of(upright).convert("L")
             return shrink_luma(luma), size_px
     except FrameError:
         raise
@@ -114,33 +138,40 @@ def shrink_luma(luma: Image.Image) -> Image.Image:
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
+    image = open_image(io.BytesIO(data))
     if image.width * image.height > MAX_FRAME_PIXELS:
-        raise FrameError(
-            name,
-            f"{image.width}x{image.height} px is larger than any video frame",
-            "Remove it, or scale it down to the size of the other frames.",
-        )
+        raise _too_large(name, f"{image.width}x{image.height} px, more than {MAX_FRAME_PIXELS / 1e6:.0f} megapixels")
     return image
+
+
+def _too_large(name: str, why: str) -> FrameError:
+    return FrameError(name, f"is too large ({why})", "Remove it, or scale it down to the size of the others.")
 
 
 def _damaged(name: str, error: Exception) -> FrameError:
     if isinstance(error, Image.UnidentifiedImageError):
         return FrameError(name, "is no image in a known format", "Extract this frame again, or remove the file.")
     if isinstance(error, Image.DecompressionBombError):
-        return FrameError(name, str(error).rstrip("."), "Remove it, or scale it down to the size of the other frames.")
+        return _too_large(name, str(error).rstrip("."))
     reason = " ".join(str(error).split()) or type(error).__name__
     return FrameError(name, f"is damaged ({reason})", "Extract this frame again.")
 
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    if image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
+    return ImageOps.exif_transpose(image) if _orientation(image) in range(2, 9) else image
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1-8; 1 where EXIF is damaged: the pixels are what counts."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises whatever its parser stumbles over
+        return 1
+
+
+def rgb_of(image: Image.Image) -> Image.Image:
+    """Return an image of any mode as 8-bit RGB, see `decode_rgb`."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -154,8 +185,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit or float grey to 8 bits: Pillow's own conversion clips it."""
-    values = np.asarray(image).astype(np.float32)
-    float_scale = 1.0 if float(np.nanmax(values)) <= 1.0 else 255.0
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
+    float_scale = 1.0 if float(values.max()) <= 1.0 else 255.0
     full_scale = float_scale if image.mode == "F" else 65535.0
-    grey = np.clip(np.nan_to_num(values) * (255.0 / full_scale), 0, 255).round().astype(np.uint8)
+    grey = np.clip(values * (255.0 / full_scale), 0, 255).round().astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")

@@ -17,11 +17,13 @@ from typing import Literal
 from upath import UPath
 
 from yokai_assets.frames.listing import Entry, is_storable_name, list_folder
-from yokai_assets.storage.files import is_local, sha256_of_parts
+from yokai_assets.storage.files import is_local, path_below, sha256_of_parts
 
 MAX_KEY_LENGTH = 100
 """Longer keys are cut and hashed: a key becomes a file name, and those end at 255 bytes."""
 
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+"""Names that no file may have on Windows, whatever its extension: a data root may lie on such a share."""
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -56,8 +58,8 @@ def episode_key(relative_path: str) -> str:
     `/` becomes `.`; other characters outside `[A-Za-z0-9._-]` become `_`. A name that had to be changed gets eight
     hex digits of its sha256 appended, so that two names never meet in one key (`第1話` and `第2話` stay two episodes).
     A name is brought to Unicode form NFC first: the same folder has the same key on every system. A key holds no run
-    of dots (`...` separates partition ranges in Dagster), begins with a letter, digit or `_`, ends in no dot, and is
-    at most 100 characters long.
+    of dots (`...` separates partition ranges in Dagster), begins with a letter, digit or `_`, ends in no dot, is no
+    device of Windows (`CON`), and is at most 100 characters long.
 
     Args:
         relative_path: Folder, or video file without its extension; `/` separates folders.
@@ -71,6 +73,8 @@ def episode_key(relative_path: str) -> str:
         raise ValueError(f"`{relative_path}` is no path below the source of frames")
     joined = ".".join(parts)
     key = re.sub(r"\.{2,}", ".", _FORBIDDEN.sub("_", joined)).lstrip(".-").rstrip(".")
+    if _RESERVED.match(key):
+        key = f"_{key}"
     if key == joined and len(key) <= MAX_KEY_LENGTH:
         return key
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -96,7 +100,7 @@ def discover_episodes(source: UPath) -> tuple[list[EpisodeSource], list[SourcePr
     for found in sorted(walk.found, key=lambda f: (f.relative.count("/"), f.kind != "folder", f.relative)):
         known = episodes.get(found.key)
         if known is None:
-            episodes[found.key] = EpisodeSource(found.key, source / found.relative, found.kind)
+            episodes[found.key] = EpisodeSource(found.key, path_below(source, found.relative), found.kind)
             continue
         walk.problems.append(
             SourceProblem(
@@ -179,7 +183,7 @@ class _Walk:
                 self._look_into(relative)
 
     def _path(self, relative: str) -> UPath:
-        return self.source / relative if relative else self.source
+        return path_below(self.source, relative) if relative else self.source
 
     def _is_new(self, relative: str) -> bool:
         if not is_local(self.source):

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,7 +19,7 @@ from yokai_assets.frames.decoding import FrameError, decode_rgb, read_bytes
 from yokai_assets.frames.listing import VIDEO_SUFFIXES
 from yokai_assets.frames.seeking import pays, seek_frames
 from yokai_assets.frames.video import DecodedFrame, decode_video
-from yokai_assets.storage.files import is_local
+from yokai_assets.storage.files import path_below
 
 _VIDEO_FRAME = re.compile(r"(.+)#([0-9]+)")
 
@@ -33,9 +32,7 @@ def decoder_threads() -> int:
 
 def source_path(frames_source: UPath, source: str) -> UPath:
     """Return the file that a `source` of the table means."""
-    if is_local(frames_source):  # a plain path: building a UPath for each of a million frames is slow
-        return UPath(Path(str(frames_source), source))
-    return frames_source / source
+    return path_below(frames_source, source)
 
 
 def video_frame_of(source: str) -> tuple[str, int] | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from upath import UPath
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.storage.files import sha256_of_parts
 
 MANIFEST_FILE = "images/manifest.json"
@@ -169,7 +169,7 @@ def _take_over(source: Path, target: Path, size_bytes: int) -> bool:
 
 def _read(source: UPath, side_px: int) -> Image.Image | None:
     try:
-        with source.open("rb") as file, Image.open(file) as opened:
+        with source.open("rb") as file, open_image(file) as opened:
             # JPEG sources are decoded at a fraction of their size; others ignore it.
             opened.draft("RGB", (side_px, side_px))
             has_alpha = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info

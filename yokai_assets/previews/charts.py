@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from yokai_assets.frames.decoding import open_image
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -261,6 +263,6 @@ def _figure(title: str, x_label: str, y_label: str, width_px: int, height_px: in
             axes.legend(frameon=False, fontsize=8, labelcolor=_INK)
         buffer = io.BytesIO()
         canvas.print_png(buffer)
-        return Image.open(buffer).convert("RGB")
+        return open_image(buffer).convert("RGB")
 
     yield axes, finish

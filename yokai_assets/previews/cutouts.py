@@ -5,7 +5,7 @@ import contextlib
 import polars as pl
 from PIL import Image
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns
 from yokai_assets.tables import INSTANCES
@@ -28,7 +28,7 @@ def open_or_blank(layout: Layout, file: str) -> Image.Image:
     """Return a cut-out, or a transparent picture for no file and for one that cannot be read."""
     if file:
         with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
-            image = Image.open(stream)
+            image = open_image(stream)
             image.load()
             return image
     return Image.new("RGBA", (8, 8), (0, 0, 0, 0))

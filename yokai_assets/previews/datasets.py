@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.previews.charts import bar_chart, line_chart
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.previews.stages import MAX_TILES, evenly, groups_sheet
@@ -28,7 +28,7 @@ def training_sheet(table: pl.DataFrame, layout: Layout, *, count: int = MAX_TILE
     labels: list[str] = []
     for row in evenly(table.sort("split", "image"), count).iter_rows(named=True):
         with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(row["image"]).open("rb") as file:
-            picture = Image.open(file)
+            picture = open_image(file)
             picture.load()
             images.append(picture)
             labels.append(("held out: " if row["split"] == "held_out" else "") + row["caption"])

@@ -12,7 +12,7 @@ import polars as pl
 from PIL import Image
 from upath import UPath
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.previews.cutouts import open_or_blank
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.storage.layout import Layout
@@ -68,7 +68,7 @@ def files_sheet(
     shown: list[str] = []
     for index, file in enumerate(files):
         with contextlib.suppress(*IMAGE_ERRORS), layout.absolute(file).open("rb") as stream:
-            image = Image.open(stream)
+            image = open_image(stream)
             image.load()
             images.append(image)
             shown.append(labels[index] if labels else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from yokai_assets.evaluation.record import EvaluationRecord, PictureRecord
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.previews import contact_sheet
 from yokai_assets.storage.layout import Layout
 
@@ -44,7 +44,7 @@ def best_picture(evaluation: EvaluationRecord, layout: Layout) -> Image.Image:
     for picture in sorted(candidates, key=rank, reverse=True):
         try:
             with (folder / picture.file).open("rb") as file:
-                image = Image.open(file)
+                image = open_image(file)
                 image.load()
                 return image
         except IMAGE_ERRORS:

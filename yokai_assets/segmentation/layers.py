@@ -18,7 +18,7 @@ from PIL import Image
 from upath import UPath
 
 from yokai_assets.devices import halving_batches
-from yokai_assets.frames.decoding import FrameError
+from yokai_assets.frames.decoding import FrameError, open_image
 from yokai_assets.frames.reader import decoder_threads, iter_frames
 from yokai_assets.progress import Progress, silent
 from yokai_assets.segmentation.instances import Instance, find_instances
@@ -130,7 +130,7 @@ def load_cutout(layout: Layout, relative: str) -> Image.Image:
     """
     path = layout.absolute(relative)
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        with open_image(io.BytesIO(path.read_bytes())) as image:
             return image.convert("RGBA")
     except Exception as error:
         raise FrameError(

@@ -16,10 +16,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from yokai_assets.settings.model import Settings
+from yokai_assets.settings.section import has_password
 
 ENVIRONMENT_PREFIX = "YOKAI_"
 CONFIG_VARIABLE = "YOKAI_CONFIG"
 DEFAULT_CONFIG_FILE = "yokai.toml"
+
+
+SECRET_KEYS = frozenset({"operations.failure_webhook"})
+"""Keys whose values appear in no message; their fields are `SecretStr`."""
 
 
 class SettingsError(ValueError):
@@ -176,8 +181,15 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"`{key}`: {problem['msg']} (given: {problem.get('input')!r})")
+        lines.append(f"`{key}`: {problem['msg']}{_given(key, problem.get('input'))}")
     return "These settings cannot be used:\n" + "\n".join(lines)
+
+
+def _given(key: str, value: Any) -> str:
+    """Say what was given, where that is one value and no secret: a section holds others' values, secrets too."""
+    is_secret = any(f"{secret}.".startswith(f"{key}.") for secret in SECRET_KEYS) or has_password(str(value))
+    is_shown = isinstance(value, str | int | float) and not is_secret
+    return f" (given: {value!r})" if is_shown else ""
 
 
 def _with_absolute_paths(settings: Settings, base: Path, from_file: Mapping[str, Any]) -> Settings:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from yokai_assets.settings.operations import OperationsSettings
-from yokai_assets.settings.section import LoraWeight, Section, Share, Slug
+from yokai_assets.settings.section import LoraWeight, Place, Section, Share, Slug
 from yokai_assets.settings.training import TrainingSettings
 
 
@@ -326,12 +326,10 @@ class Settings(Section):
     """Everything a user may choose. Sections are named like the stages of the road."""
 
     profile: Literal["anime", "demo"] = Field(default="anime", description="Shipped defaults that the rest refines.")
-    data_root: str = Field(
-        default="data", min_length=1, description="Folder or fsspec URL that holds everything produced."
-    )
+    data_root: Place = Field(default="data", description="Folder or fsspec URL that holds everything produced.")
     series: Slug = Field(default="series", description="Name of the series; part of output paths and LoRA headers.")
-    frames_source: str = Field(
-        default="frames", min_length=1, description="Folder (or fsspec URL) with one folder or video file per episode."
+    frames_source: Place = Field(
+        default="frames", description="Folder (or fsspec URL) with one folder or video file per episode."
     )
     device: str = Field(
         default="auto",

@@ -33,6 +33,11 @@ def host_tag() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
+def path_below(folder: UPath, relative: str) -> UPath:
+    """Return `folder / relative` for a name that people gave: `UPath` itself takes `Re::Zero` for a protocol."""
+    return UPath(Path(str(folder), relative)) if is_local(folder) else folder / relative
+
+
 def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` that says who makes it, so that `leftovers` knows what nobody will finish."""
     owner = f"{host_tag()}-{os.getpid()}"

@@ -4,16 +4,15 @@ Here: rows of a `DATASET` table as items, and tolerant reading. Not here: choosi
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import polars as pl
-from PIL import Image, ImageOps
+from PIL import Image
 from upath import UPath
 
-from yokai_assets.frames.decoding import IMAGE_ERRORS
+from yokai_assets.frames.decoding import FrameError, decode_image, read_bytes, rgb_of
 from yokai_assets.storage.files import is_local, recover_folder
 from yokai_assets.storage.layout import Layout
 
@@ -84,7 +83,7 @@ def read_item(item: TrainingItem) -> Pixels:
         ground = Image.new("RGBA", source.size, (128, 128, 128, 255))
         image = Image.alpha_composite(ground, source.convert("RGBA")).convert("RGB")
     else:
-        image = _to_rgb(source)
+        image = source.convert("RGB") if alpha is not None else rgb_of(source)
     mask = alpha if item.mask is None else _open(item.mask)[0].convert("L")
     if mask is not None and mask.size != image.size:
         raise TrainingImageError(
@@ -96,16 +95,7 @@ def read_item(item: TrainingItem) -> Pixels:
 
 def _open(path: UPath) -> tuple[Image.Image, str]:
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return ImageOps.exif_transpose(image), hashlib.sha256(content).hexdigest()
-    except IMAGE_ERRORS as error:
-        raise TrainingImageError(f"{path}: cannot be read as an image ({error}).") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey at 255 when it converts; scale it first.
-        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    return image.convert("RGB")
+        content = read_bytes(path)
+        return decode_image(content, str(path)), hashlib.sha256(content).hexdigest()
+    except FrameError as error:
+        raise TrainingImageError(f"{path}: cannot be read as an image: {error.reason}.") from error

@@ -113,4 +113,4 @@ def test_pictures_are_found_again(tmp_path: Path, config: Path) -> None:
     with Image.open(sheet) as drawn:
         assert drawn.width > 100
     broken = CliRunner().invoke(main, ["similar", str(tree / "cluster_001/broken.png"), "--config", str(config)])
-    assert broken.exit_code == 2 and "not readable as an image" in broken.output
+    assert broken.exit_code == 2 and "is no image in a known format" in broken.output

@@ -194,7 +194,7 @@ def test_broken_images_are_left_out_and_named(tmp_path: Path) -> None:
     found = read_training_folder(tmp_path, trigger="zkr")
     assert captions(found) == {"good.png": "zkr"}
     told = reasons(found)
-    assert "no image" in told["empty.png"]
+    assert "is empty (0 bytes)" in told["empty.png"]
     assert "no image" in told["page.png"]
     assert "damaged" in told["truncated.png"]
     assert "31 x 80 px" in told["narrow.png"]

@@ -21,6 +21,7 @@ from yokai_assets.demo.creatures import draw_creature, sample_design, sample_pos
 from yokai_assets.demo.scenes import PLACES, Scene, paint_scene
 from yokai_assets.demo.training.augmentation import softened
 from yokai_assets.demo.training.fingerprint import samples_fingerprint
+from yokai_assets.frames.decoding import open_image
 from yokai_assets.progress import Progress, silent
 
 FRAME_PX = (384, 216)
@@ -49,7 +50,7 @@ def compressed(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The picture after JPEG at a random quality."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=int(rng.integers(60, 97)))
-    return Image.open(buffer).convert("RGB")
+    return open_image(buffer).convert("RGB")
 
 
 def _without_place(rng: np.random.Generator) -> Image.Image:
