@@ -2,7 +2,8 @@
 
 DuckDB lets one process write and then none read. So a publisher works on a copy and renames it over the published
 file: readers are never locked out, keep what they opened, and see the new file when they open it again. Only changed
-partitions are read. SQL text is in `sql/`; what the rows mean belongs to the stages.
+partitions are read. Somebody who has the file open for writing locks all others out of it: then a copy is read, with
+what is committed. SQL text is in `sql/`; what the rows mean belongs to the stages.
 """
 
 import logging
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 from upath import UPath
 
 from yokai_assets.progress import Progress, silent
-from yokai_assets.storage.files import TEMPORARY_MARK, is_local
+from yokai_assets.storage.files import TEMPORARY_MARK, is_local, temporary_beside
 from yokai_assets.storage.publishing import (
     WHOLE_TABLE,
     DatabaseError,
@@ -47,6 +48,7 @@ PARTITION_COLUMNS: Mapping[str, str] = {
 """Tables that may come in partitions, and the column that holds the partition's key."""
 
 LOCK_TIMEOUT_SECONDS = 600.0
+_COPY_TRIES, _COPY_PAUSE_SECONDS = 5, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def publish(
 
 @contextmanager
 def open_read_only(database: UPath | Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the published database for reading; it may be published anew meanwhile.
+    """Open the published database for reading; it may be published anew, or be written to by others, meanwhile.
 
     Raises:
         DatabaseError: There is none, or it is damaged.
@@ -119,7 +121,7 @@ def open_read_only(database: UPath | Path) -> Iterator[duckdb.DuckDBPyConnection
     path = Path(str(database))
     if not path.is_file():
         raise DatabaseError(f"{path}: no database is published yet. Materialize `embedding_index` or `catalog`.")
-    with _connection(path, is_read_only=True) as connection:
+    with _readable(path) as readable, _connection(readable, is_read_only=True) as connection:
         yield connection
 
 
@@ -128,14 +130,26 @@ def _publish_locked(
 ) -> PublishReport:
     for leftover in path.parent.glob(f".{path.name}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)  # of a publisher that was killed: the lock says that none is running
-    partitions, known = _published_state(path)
+    with _readable(path) as source:
+        return _publish_from(source, path, tables, progress, started)
+
+
+def _publish_from(
+    source: Path,
+    path: Path,
+    tables: Mapping[str, Mapping[str, UPath | Path]],
+    progress: Progress,
+    started: float,
+) -> PublishReport:
+    """Publish what is in `source` and has changed since."""
+    partitions, known = _published_state(source)
     plans = [plan_table(table, files, partitions.get(table, {}), known.get(table)) for table, files in tables.items()]
     problems = [problem for plan in plans for problem in plan.problems]
-    is_current = path.exists() and not any(plan.has_work for plan in plans) and _views_are_current(path)
+    is_current = source.exists() and not any(plan.has_work for plan in plans) and _views_are_current(source)
     if is_current:
         views = tuple(_wanted(set(known), "views"))
     else:
-        views, failed = _write_copy(path, plans, progress)
+        views, failed = _write_copy(source, path, plans, progress)
         problems += failed
     for problem in problems:
         _LOG.warning(
@@ -173,21 +187,22 @@ def _published_state(path: Path) -> tuple[dict[str, dict[str, str]], dict[str, t
     return partitions, known
 
 
-def _write_copy(path: Path, plans: list[TablePlan], progress: Progress) -> tuple[tuple[str, ...], list[PublishProblem]]:
+def _write_copy(
+    source: Path, path: Path, plans: list[TablePlan], progress: Progress
+) -> tuple[tuple[str, ...], list[PublishProblem]]:
     temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}publish")
-    log = temporary.with_name(f"{temporary.name}.wal")
     try:
-        if path.exists():
-            shutil.copyfile(path, temporary)
+        if source.exists():
+            _copy(source, temporary)
         with _connection(temporary, is_read_only=False) as connection:
             connection.execute(load_sql("publishing/create_bookkeeping"))
             problems = _apply(connection, plans, progress)
             views = _make_views(connection)
             connection.execute(load_sql("publishing/checkpoint"))
+        _log_of(path).unlink(missing_ok=True)  # of the file that goes: with the new one nobody could open it
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
-        log.unlink(missing_ok=True)
+        _remove(temporary)
     return views, problems
 
 
@@ -291,11 +306,73 @@ def _views_are_current(path: Path) -> bool:
     return {*_wanted(tables, "views"), *_wanted(tables, "macros")} <= existing
 
 
+class DatabaseBusyError(DatabaseError):
+    """Another process has the file open for writing: DuckDB lets nobody else open it."""
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """Yield the file itself, or a copy where another process has it open for writing: of what is committed.
+
+    Raises:
+        DatabaseError: It is damaged, or written to at such a rate that no copy of it is whole.
+    """
+    try:
+        if path.exists():
+            with _connection(path, is_read_only=True):
+                pass
+    except DatabaseBusyError as error:
+        _LOG.warning("%s A copy is read.", error)
+        with _snapshot(path) as snapshot:
+            yield snapshot
+    else:
+        yield path
+
+
+@contextmanager
+def _snapshot(path: Path) -> Iterator[Path]:
+    snapshot = temporary_beside(path.with_name(f"{path.name}-snapshot"))
+    try:
+        for left in reversed(range(_COPY_TRIES)):
+            _copy(path, snapshot)
+            try:
+                with _connection(snapshot, is_read_only=False):
+                    break  # opened for writing once, which merges the log
+            except DatabaseError:  # copied while the other one was writing
+                if not left:
+                    raise
+                time.sleep(_COPY_PAUSE_SECONDS)
+        yield snapshot
+    finally:
+        _remove(snapshot)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a database with its log, which holds what is committed and not merged yet."""
+    _remove(target)
+    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(_log_of(source), _log_of(target))
+    except FileNotFoundError:
+        _log_of(target).unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _log_of(path).unlink(missing_ok=True)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wal")
+
+
 @contextmanager
 def _connection(path: Path, *, is_read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
-        connection = duckdb.connect(str(path), read_only=is_read_only)
+        connection = _connect(path, is_read_only)
     except duckdb.Error as error:
+        if "Conflicting lock" in str(error):
+            raise DatabaseBusyError(f"{path}: another process has it open for writing ({error}).") from error
         raise DatabaseError(
             f"{path}: cannot be opened as a DuckDB file ({error}). Delete it and materialize `embedding_index` and "
             "`catalog` again: it holds nothing that the Parquet tables do not."
@@ -304,6 +381,18 @@ def _connection(path: Path, *, is_read_only: bool) -> Iterator[duckdb.DuckDBPyCo
         yield connection
     finally:
         connection.close()
+
+
+def _connect(path: Path, is_read_only: bool) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path), read_only=is_read_only)
+    except duckdb.Error as error:
+        if "WAL" not in str(error) or not _log_of(path).exists():
+            raise
+        # Written by somebody who had the file open that was here before this one was published.
+        _LOG.warning("%s is of a file that was replaced: removed (%s)", _log_of(path), error)
+        _log_of(path).unlink(missing_ok=True)
+        return duckdb.connect(str(path), read_only=is_read_only)
 
 
 @contextmanager
