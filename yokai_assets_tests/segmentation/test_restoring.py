@@ -1,4 +1,4 @@
-"""Removed layers come back as they were, only those that are wanted, and a missing file is not taken for a removed one."""
+"""Removed layers come back as they were, only those that are wanted; a missing file is not taken for a removed one."""
 
 from datetime import UTC, datetime
 from pathlib import Path
