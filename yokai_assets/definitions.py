@@ -15,6 +15,7 @@ from yokai_assets.defs.episodes import assets as episode_assets
 from yokai_assets.defs.episodes import checks as episode_checks
 from yokai_assets.defs.io import parquet_tables
 from yokai_assets.defs.operations.jobs import JOBS, SCHEDULES
+from yokai_assets.defs.operations.retention_job import retention_job, weekly_retention
 from yokai_assets.defs.operations.sensors import SENSORS
 from yokai_assets.defs.policies import with_policy
 from yokai_assets.defs.reports import assets as report_assets
@@ -57,8 +58,8 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             *report_checks.CHECKS,
             *comparison.CHECKS,
         ],
-        jobs=JOBS,
-        schedules=SCHEDULES,
+        jobs=[*JOBS, retention_job],
+        schedules=[*SCHEDULES, weekly_retention],
         sensors=SENSORS,
         resources=chosen,
         # Also for what is materialized in the UI without a job: its steps share the loaded models. With Dagster's

@@ -132,7 +132,7 @@ def forecast(
         MatteError, ModelError: A model cannot be opened.
     """
     episodes, problems = discover_episodes(source)
-    counts = [_frame_count(episode, settings) for episode in episodes]
+    counts = [count_frames(episode, settings) for episode in episodes]
     if not sum(counts):
         reason = f" {problems[0]}" if problems else ""
         raise NoFramesError(f"{source}: no frame found in {len(episodes)} episodes.{reason}")
@@ -240,7 +240,8 @@ def _row_bytes(sample: pl.DataFrame, layout: Layout) -> float:
     return file.stat().st_size / sample.height
 
 
-def _frame_count(episode: EpisodeSource, settings: Settings) -> int:
+def count_frames(episode: EpisodeSource, settings: Settings) -> int:
+    """Return the frames of an episode; of a video, as its length and the chosen rate say."""
     if episode.kind == "video":
         return round(video_seconds(episode.path) * settings.frames.video_frames_per_second)
     return sum(entry.is_image for entry in list_folder(episode.path))

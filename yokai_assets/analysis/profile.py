@@ -20,6 +20,7 @@ from yokai_assets.analysis.zero_shot import Matrix, TextModel, tell, value_proba
 from yokai_assets.embedding.instances import vector_matrix
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.segmentation.layers import load_cutout
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.settings.model import AnalysisSettings
 from yokai_assets.storage.layout import Layout
 
@@ -163,6 +164,7 @@ def profile_character(
     seed: int,
     *,
     characters: pl.DataFrame | None = None,
+    restore: Restore = nothing_to_restore,
 ) -> CharacterProfile:
     """Describe a character.
 
@@ -177,6 +179,7 @@ def profile_character(
         settings: How many images, how many colours, how sure.
         seed: Of the image sample and the palette.
         characters: CHARACTERS, for the similar ones; unset: none are named.
+        restore: Called with the cut-outs that this, and whoever shows the profile, will read.
 
     Raises:
         ValueError: The character has no member whose instance and vector are there.
@@ -196,6 +199,8 @@ def profile_character(
     rng = np.random.default_rng(seed)
     episodes = own["episode"].rank("dense").to_numpy().astype(np.int64)
     read = balanced_sample(episodes, settings.max_images, rng)
+    exemplars = _exemplars(own, vectors)
+    restore([*own["cutout"].gather(read), *(exemplar.cutout for exemplar in exemplars)])
     shown, pictures, notes = _load(read, own["cutout"], layout)
     presence = _episode_presence(own)
     return CharacterProfile(
@@ -209,7 +214,7 @@ def profile_character(
         palette=_palette(pictures, settings.palette_colors, seed),
         sizes=_sizes(own),
         co_appearances=_co_appearances(character_id, own, members),
-        exemplars=_exemplars(own, vectors),
+        exemplars=exemplars,
         outfits=_outfits(own, vectors, shown, pictures, settings.palette_colors, seed),
         similar=_similar(character_id, characters),
         notes=tuple(notes),

@@ -161,6 +161,31 @@ def automation(config_file: Path | None, state: str | None) -> None:
 
 @main.command()
 @with_config
+@with_root
+@click.option("--apply", "is_applied", is_flag=True, help="Remove what may go.")
+@click.option(
+    "--layers",
+    type=click.Choice(["keep", "until_dataset", "budget_gb"]),
+    help="Instead of `retention.layers`, for once.",
+)
+@click.option("--budget-gb", type=click.FloatRange(0, min_open=True), help="Instead of `retention.budget_gb`.")
+@click.option("--plates", type=click.Choice(["keep", "like_layers"]), help="Instead of `retention.plates`.")
+@click.option("--checkpoints", type=click.IntRange(1), help="Instead of `retention.checkpoints_per_character`.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def space(**options: Any) -> None:
+    """Show bytes by stage, what retention would remove and why, what must stay, and whether the rest will fit.
+
+    Nothing is removed without --apply. What goes is known as removed and not as missing: nothing is made again for it,
+    and what later reads a removed cut-out or plate makes that one again first. Exit code: 1 if something could not be
+    removed.
+    """
+    from yokai_assets.cli.space import show_space
+
+    sys.exit(show_space(**options))
+
+
+@main.command()
+@with_config
 @click.argument("frames_dir", required=False)
 @click.option("--sample-frames", type=click.IntRange(16), default=960, show_default=True, help="Frames to look at.")
 @click.option("--cut-frames", type=click.IntRange(2), default=32, show_default=True, help="... and to cut out.")

@@ -28,6 +28,7 @@ from yokai_assets.datasets.writing import Example, ExampleWriter
 from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
 from yokai_assets.frames.reader import iter_frames
 from yokai_assets.progress import Progress, silent
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.storage.files import is_local, recover_folder
 from yokai_assets.storage.folders import replaced_folder
@@ -88,6 +89,7 @@ def build_dataset(
     knowledge: Knowledge | None = None,
     plates: pl.DataFrame | None = None,
     progress: Progress = silent,
+    restore: Restore = nothing_to_restore,
 ) -> DatasetResult:
     """Choose, render and write a character's training set; the folder is replaced as a whole.
 
@@ -113,6 +115,7 @@ def build_dataset(
         knowledge: What else is known of the character; what people removed is added to it.
         plates: BACKGROUNDS that may be shown behind the character; unset: none.
         progress: Told after each image.
+        restore: Called with the cut-outs and plates that will be read.
 
     Raises:
         ValueError: Chosen images have no caption.
@@ -126,12 +129,13 @@ def build_dataset(
     chosen = choose(
         character_id, members, instances, embeddings, layout, settings, seed, resolution_px=resolution_px,
         limits=limits or QualityLimits(),
-        knowledge=replace(knowledge, removed={*knowledge.removed, *edits.removed}),
+        knowledge=replace(knowledge, removed={*knowledge.removed, *edits.removed}), restore=restore,
     )  # fmt: skip
     caption_of = _captions(captions, chosen.rows, character_id)
     examples = _examples(
         chosen, instances, frames, plates if plates is not None else BACKGROUNDS.empty(), settings, seed
     )
+    restore(example.ground.plate for example in examples if example.ground.plate)
     dropped = chosen.dropped.copy()
     rows: list[dict[str, Any]] = []
     problems: list[str] = []

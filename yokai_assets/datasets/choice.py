@@ -17,6 +17,7 @@ from yokai_assets.datasets.looks import Look, faults_of, read_looks
 from yokai_assets.datasets.seeding import digest
 from yokai_assets.datasets.selection import QualityLimits, Selection
 from yokai_assets.datasets.split import hold_out
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.settings.model import DatasetSettings
 from yokai_assets.storage.layout import Layout
 
@@ -83,6 +84,7 @@ def choose(
     resolution_px: int,
     limits: QualityLimits,
     knowledge: Knowledge,
+    restore: Restore = nothing_to_restore,
 ) -> Choice:
     """Choose a character's training images and those held out.
 
@@ -97,7 +99,9 @@ def choose(
     while True:
         rng = np.random.default_rng([seed, *digest(character_id)[:2]])
         shortlist = _shortlist(unlike.without(unusable), settings, resolution_px, limits, rng)
-        looks |= read_looks(shortlist.rows.filter(~pl.col("instance_id").is_in(list(looks))), layout)
+        unread = shortlist.rows.filter(~pl.col("instance_id").is_in(list(looks)))
+        restore(unread["cutout"])
+        looks |= read_looks(unread, layout)
         found = {name: reason for name, reason in faults_of(looks, limits).items() if name not in unusable}
         if not found:
             break

@@ -21,6 +21,7 @@ from yokai_assets.datasets.render import before, placed_mask, plain, scaled_down
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.frames.reader import read_frame
 from yokai_assets.segmentation.layers import load_cutout
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.storage.files import is_local, sha256_of_parts
 from yokai_assets.storage.folders import replaced_folder
 from yokai_assets.storage.layout import Layout
@@ -50,6 +51,7 @@ def build_regularisation(
     seed: int,
     *,
     resolution_px: int,
+    restore: Restore = nothing_to_restore,
 ) -> RegularisationSet:
     """Write the set, half scenery and half characters; the folder is replaced as a whole.
 
@@ -61,6 +63,7 @@ def build_regularisation(
             the set, but no file of a person's own.
         seed: Of grounds.
         resolution_px: As for training sets.
+        restore: Called with the cut-outs and plates that will be read.
     """
     folder, problems = layout.regularisation, list[str]()
     if not image_count:
@@ -71,6 +74,7 @@ def build_regularisation(
     places = np.linspace(0, usable.height - 1, wanted).round().astype(int).tolist() if wanted else []
     each = -(-(image_count - wanted) // max(1, len(exemplars)))
     counts: dict[str, int] = {}
+    restore([*usable["plate"].gather(places), *(cutout for cutouts in exemplars.values() for cutout in cutouts[:each])])
     with replaced_folder(folder, last=_MANIFEST) as temporary:
         for number, plate in enumerate(usable["plate"].gather(places)):
             with _noted(problems):

@@ -14,6 +14,7 @@ from PIL import Image
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.progress import Progress, silent
 from yokai_assets.segmentation.cutouts import cutout_batches
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.settings.model import EmbeddingSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables import EMBEDDINGS
@@ -91,6 +92,7 @@ def embed_instances(
     *,
     previous: pl.DataFrame | None = None,
     progress: Progress = silent,
+    restore: Restore = nothing_to_restore,
 ) -> EmbeddingResult:
     """Embed the cut-outs of a table of instances.
 
@@ -104,12 +106,14 @@ def embed_instances(
         settings: Batch size and ground.
         previous: `EMBEDDINGS` of an earlier run.
         progress: Told about cut-outs.
+        restore: Called with the cut-outs that will be read.
     """
     vectors = _known_vectors(previous, model)
     known_before = frozenset(vectors)
     wanted = instances.filter(~pl.col("cutout_sha256").is_in(list(vectors))).unique(
         "cutout_sha256", keep="first", maintain_order=True
     )
+    restore(wanted["cutout"])
     unreadable: dict[str, FrameError] = {}
     done = 0
     prepare = partial(neutral_ground, grey=settings.neutral_grey, context_share=settings.context_share)

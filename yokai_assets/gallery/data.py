@@ -16,11 +16,11 @@ from yokai_assets.evaluation.crossing import taken_for_others
 from yokai_assets.gallery.characters import CharacterEntry, load_character
 from yokai_assets.gallery.failures import FailureRecord, IsOver, open_failures
 from yokai_assets.gallery.scenes import Scene, load_scenes
-from yokai_assets.gallery.sizes import SHARED_CACHES, SHARED_WORK, stage_bytes
 from yokai_assets.registry import Registry, RegistryError, RegistryStore
 from yokai_assets.storage.files import is_local
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_table_if_there, table_files
+from yokai_assets.storage.sizes import SHARED_CACHES, SHARED_WORK, stage_bytes
 from yokai_assets.tables import LORA_COMPARISONS, TableError
 
 Scope = Literal["episodes", "series", "characters"]

@@ -1,8 +1,8 @@
 """Pictures beside the pages: thumbnails and montages as WebP, encoded in threads, each once.
 
 A picture whose source has not changed since the last report is taken over from it: 20,000 thumbnails cost minutes to
-encode and seconds to link. Which pictures a page shows is decided in `pages`. A picture that cannot be read is left
-out of the page.
+encode and seconds to link. So is one whose source was removed to save space, where the source's name stands for its
+content. Which pictures a page shows is decided in `pages`. A picture that cannot be read is left out of the page.
 """
 
 import json
@@ -46,13 +46,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A picture on disk: what it was made of, its file relative to the gallery, its size."""
+    """A picture on disk: what it was made of, its file relative to the gallery, its size; the names of its sources."""
 
     key: str
     file: str
     width_px: int
     height_px: int
     size_bytes: int
+    names: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,46 +76,59 @@ class PictureFolder:
     def __init__(self, folder: Path, pool: ThreadPoolExecutor, previous: Path | None = None) -> None:
         self._folder, self._pool, self._previous = folder, pool, previous
         self._known = _read_manifest(previous) if previous else {}
+        self._named = {encoded.names: encoded for encoded in self._known.values()}
         self._pending: dict[str, PendingPicture] = {}
 
-    def thumbnail(self, source: UPath, name: str, side_px: int, alt: str) -> PendingPicture:
-        """Encode `source` as `images/<name>.webp`, at most `side_px` wide and high, never enlarged."""
-        return self._submit((source,), name, side_px, alt)
+    def thumbnail(
+        self, source: UPath, name: str, side_px: int, alt: str, *, is_named_by_content: bool = False
+    ) -> PendingPicture:
+        """Encode `source` as `images/<name>.webp`, at most `side_px` wide and high, never enlarged.
 
-    def montage(self, sources: Sequence[UPath], name: str, side_px: int, alt: str) -> PendingPicture:
+        With `is_named_by_content`, the previous report's picture of a source that is gone is as good.
+        """
+        return self._submit((source,), name, side_px, alt, is_named_by_content)
+
+    def montage(
+        self, sources: Sequence[UPath], name: str, side_px: int, alt: str, *, is_named_by_content: bool = False
+    ) -> PendingPicture:
         """Encode up to four pictures as one of `side_px`, two by two; a single one as its thumbnail."""
-        return self._submit(tuple(sources[: _MONTAGE_COLUMNS**2]), name, side_px, alt)
+        return self._submit(tuple(sources[: _MONTAGE_COLUMNS**2]), name, side_px, alt, is_named_by_content)
 
     def write_manifest(self) -> None:
         """Note what each picture was made of, for the next report."""
         made = [encoded for pending in self._pending.values() if (encoded := pending.future.result())]
-        rows = {e.key: [e.file, e.width_px, e.height_px, e.size_bytes] for e in made}
+        rows = {e.key: [e.file, e.width_px, e.height_px, e.size_bytes, e.names] for e in made}
         target = self._folder / MANIFEST_FILE
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(rows, separators=(",", ":")), encoding="utf-8")
 
-    def _submit(self, sources: tuple[UPath, ...], name: str, side_px: int, alt: str) -> PendingPicture:
+    def _submit(
+        self, sources: tuple[UPath, ...], name: str, side_px: int, alt: str, is_named_by_content: bool
+    ) -> PendingPicture:
         file = f"images/{name}.webp"
         if file not in self._pending:
-            future = self._pool.submit(self._make, sources, file, side_px)
+            future = self._pool.submit(self._make, sources, file, side_px, is_named_by_content)
             self._pending[file] = PendingPicture(future, file, alt)
         return self._pending[file]
 
-    def _make(self, sources: tuple[UPath, ...], file: str, side_px: int) -> Encoded | None:
-        key = _key(sources, side_px)
-        if key is None:
+    def _make(self, sources: tuple[UPath, ...], file: str, side_px: int, is_named_by_content: bool) -> Encoded | None:
+        states, names = _states(sources), sha256_of_parts([str(source) for source in sources], side_px, _RECIPE)[:32]
+        key = sha256_of_parts(states, side_px, _RECIPE)[:32]
+        known = self._known.get(key) if states else None
+        if is_named_by_content and len(states) < len(sources):
+            known = self._named.get(names) or known
+        if not states and known is None:
             return None
         target = self._folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        known = self._known.get(key)
         if known and self._previous and _take_over(self._previous / known.file, target, known.size_bytes):
-            return Encoded(key, file, known.width_px, known.height_px, known.size_bytes)
+            return Encoded(known.key, file, known.width_px, known.height_px, known.size_bytes, names)
         images = [image for source in sources if (image := _read(source, side_px)) is not None]
         if not images:
             return None
         image = images[0] if len(images) == 1 else _montage(images, side_px)
         image.save(target, "WEBP", quality=_QUALITY, method=_METHOD)
-        return Encoded(key, file, *image.size, target.stat().st_size)
+        return Encoded(key, file, *image.size, target.stat().st_size, names)
 
 
 @contextmanager
@@ -132,8 +146,8 @@ def picture_folder(folder: Path, previous: Path | None = None) -> Iterator[Pictu
         pictures.write_manifest()
 
 
-def _key(sources: Sequence[UPath], side_px: int) -> str | None:
-    """Return a hash of what a picture is made of: files, their sizes and times; None where none is there."""
+def _states(sources: Sequence[UPath]) -> list[object]:
+    """Return what a picture is made of: the files that are there, their sizes and times."""
     states: list[object] = []
     for source in sources:
         try:
@@ -141,14 +155,17 @@ def _key(sources: Sequence[UPath], side_px: int) -> str | None:
         except OSError:
             continue
         states.append([str(source), status.st_size, int(status.st_mtime * 1e6)])
-    return sha256_of_parts(states, side_px, _RECIPE)[:32] if states else None
+    return states
 
 
 def _read_manifest(gallery: Path) -> Mapping[str, Encoded]:
     """Return what the previous report noted, by key; nothing where there is none or it is damaged."""
     try:
         rows = json.loads((gallery / MANIFEST_FILE).read_text(encoding="utf-8"))
-        return {key: Encoded(key, str(file), int(w), int(h), int(size)) for key, (file, w, h, size) in rows.items()}
+        return {
+            key: Encoded(key, str(file), int(width_px), int(height_px), int(size_bytes), str(names))
+            for key, (file, width_px, height_px, size_bytes, names) in rows.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

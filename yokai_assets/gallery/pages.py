@@ -86,16 +86,21 @@ def _add_layers(page: CharacterPage, layout: Layout, pictures: PictureFolder) ->
     cutouts = [layout.absolute(cutout) for cutout in entry.exemplars[:_MAX_EXEMPLARS]]
     for index, source in enumerate(cutouts):
         alt = f"{entry.title} as seen in the series, picture {index + 1}"
-        page.exemplars.append(pictures.thumbnail(source, f"{name}/exemplar{index:02d}", _CARD_PX, alt))
+        page.exemplars.append(
+            pictures.thumbnail(source, f"{name}/exemplar{index:02d}", _CARD_PX, alt, is_named_by_content=True)
+        )
     if cutouts:
-        page.montage = pictures.montage(cutouts, f"{name}/montage", _CARD_PX, f"{entry.title} as seen in the series")
-        page.map_picture = pictures.thumbnail(cutouts[0], f"{name}/map", _MAP_PX, entry.title)
+        alt = f"{entry.title} as seen in the series"
+        page.montage = pictures.montage(cutouts, f"{name}/montage", _CARD_PX, alt, is_named_by_content=True)
+        page.map_picture = pictures.thumbnail(cutouts[0], f"{name}/map", _MAP_PX, entry.title, is_named_by_content=True)
     scenes = {scene.plate: scene for scene in reversed(entry.scenes) if scene.plate}
     for index, (plate, scene) in enumerate(list(reversed(scenes.items()))[:_MAX_PLATES]):
         where = f"{scene.episode}, shot {scene.shot}"
         alt = f"Background of {where}, without characters"
         source = layout.absolute(str(plate))
-        page.plates.append((pictures.thumbnail(source, f"{name}/plate{index:02d}", _PLATE_PX, alt), where))
+        page.plates.append(
+            (pictures.thumbnail(source, f"{name}/plate{index:02d}", _PLATE_PX, alt, is_named_by_content=True), where)
+        )
     preview = layout.lora(name) / f"{name}.preview.png"
     if entry.lora:
         page.preview = pictures.thumbnail(preview, f"{name}/lora", _CARD_PX, f"{entry.title} as drawn by its LoRA")

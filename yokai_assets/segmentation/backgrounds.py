@@ -75,13 +75,9 @@ def build_backgrounds(
     Raises:
         OSError: Plates cannot be written.
     """
-    is_representative = (pl.col("status") == "ok") & (pl.col("representative") == pl.col("frame_id"))
-    candidates = frames.filter(is_representative).sort("frame_index")
-    if candidates.is_empty():
+    chosen = plate_frames(frames, settings)
+    if chosen.is_empty():
         return BACKGROUNDS.empty()
-    chosen = pl.concat(
-        [_evenly(shot, settings.max_frames_per_shot) for shot in candidates.partition_by("shot", maintain_order=True)]
-    )
     maker = _PlateMaker(settings, layout, _masks_by_frame(instances))
     total = chosen["shot"].n_unique()
     rows: list[dict[str, Any]] = []
@@ -90,6 +86,17 @@ def build_backgrounds(
             rows.append(plate)
         progress(done, total)
     return BACKGROUNDS.from_rows(rows)
+
+
+def plate_frames(frames: pl.DataFrame, settings: BackgroundSettings) -> pl.DataFrame:
+    """Return the rows of the frames that the plates of an episode are made of: up to so many of each shot, in order."""
+    is_representative = (pl.col("status") == "ok") & (pl.col("representative") == pl.col("frame_id"))
+    candidates = frames.filter(is_representative).sort("frame_index")
+    if candidates.is_empty():
+        return candidates
+    return pl.concat(
+        [_evenly(shot, settings.max_frames_per_shot) for shot in candidates.partition_by("shot", maintain_order=True)]
+    )
 
 
 def remove_stale_plates(backgrounds: pl.DataFrame, layout: Layout, episode: str) -> int:

@@ -106,7 +106,7 @@ def segment_episode(
     done = wanted.height - to_cut.height
     progress(done, wanted.height)
     cutter = _Cutter(settings, layout, folder)
-    for row, result in _cut_all(to_cut, frames_source, matte, settings.batch_size, cutter):
+    for row, result in cut_frames(to_cut, frames_source, matte, settings.batch_size, cutter):
         done += 1
         if isinstance(result, FrameError):
             problems.append(FrameProblem(row["frame_id"], row["source"], result.reason, result.remedy))
@@ -170,16 +170,27 @@ def _is_leftover(file: UPath) -> bool:
         return False
 
 
-def _cut_all(
+def cut_frames(
     rows: pl.DataFrame,
     frames_source: UPath,
     matte: Matte,
     batch_size: int,
     cut: Callable[[dict[str, Any], Image.Image, Any], list[dict[str, Any]] | FrameError],
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]] | FrameError]]:
-    """Yield the instances of every row in no particular order, or why a frame cannot be cut.
+    """Read frames, show them to the matte, and hand each to `cut`, side by side with a bounded number in memory.
 
-    Errors of the network or the disk are raised.
+    Args:
+        rows: Rows of `frames`.
+        frames_source: What `source` is relative to.
+        matte: From `matte.open_matte`.
+        batch_size: Frames that the matte sees at once.
+        cut: Given row, frame and probability, returns what is to be kept of the frame; runs in threads.
+
+    Yields:
+        Row, and what `cut` returned or why the frame cannot be cut; in no particular order.
+
+    Raises:
+        Exception: What the network or the disk raises.
     """
     with (
         ThreadPoolExecutor(_BATCHES_AHEAD, thread_name_prefix="network") as network,
@@ -257,7 +268,7 @@ class _Cutter:
         sha256 = sha256_of_parts(pixels.tobytes(), [*pixels.shape, self.settings.cutout_quality])
         # The name carries the content: a file, once written, never changes under a reader.
         path = self.folder / f"{frame_index:06d}_{index}_{sha256[:16]}.webp"
-        write_bytes(path, _encode(Image.fromarray(pixels), self.settings.cutout_quality))
+        write_bytes(path, encode_cutout(Image.fromarray(pixels), self.settings.cutout_quality))
         return {
             "instance_index": index,
             "x0": found.x0,
@@ -277,7 +288,8 @@ class _Cutter:
         }
 
 
-def _encode(cutout: Image.Image, quality: int) -> bytes:
+def encode_cutout(cutout: Image.Image, quality: int) -> bytes:
+    """Return a cut-out (RGBA) as the bytes of its file."""
     buffer = io.BytesIO()
     # `exact` keeps the colours under transparency: without them, scaling would draw a dark fringe around the figure.
     cutout.save(

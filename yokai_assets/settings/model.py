@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from yokai_assets.settings.operations import OperationsSettings
+from yokai_assets.settings.retention import RetentionSettings
 from yokai_assets.settings.section import LoraWeight, Place, Section, Share, Slug
 from yokai_assets.settings.training import TrainingSettings
 
@@ -357,6 +358,7 @@ class Settings(Section):
     operations: OperationsSettings = Field(
         default_factory=lambda: OperationsSettings(), description="Working unattended."
     )
+    retention: RetentionSettings = Field(default_factory=lambda: RetentionSettings(), description="What stays on disk.")
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "Settings":

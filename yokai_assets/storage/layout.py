@@ -85,6 +85,11 @@ class Layout:
         return path_below(self.layers, plain_name(episode)) / "backgrounds"
 
     @property
+    def retention(self) -> UPath:
+        """Which episodes' layers were removed to save space: `retention/<series>/<episode>.json`."""
+        return self.root / "retention" / self.series
+
+    @property
     def regularisation(self) -> UPath:
         """Pictures of scenery and of everybody, for trainers that want a regularisation set."""
         return self.root / "regularisation" / self.series

@@ -20,6 +20,7 @@ from filelock import FileLock
 from yokai_assets.frames.decoding import FrameError
 from yokai_assets.progress import Progress, silent
 from yokai_assets.segmentation.cutouts import cutout_batches
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.storage.files import is_local
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tagging.reading import ImageReader, ImageReading, TaggerError, on_white
@@ -140,6 +141,8 @@ def read_cutouts(
     cache: ReadingCache,
     batch_size: int,
     progress: Progress = silent,
+    *,
+    restore: Restore = nothing_to_restore,
 ) -> dict[str, ImageReading]:
     """Read the cut-outs of a table of instances, each on a white ground.
 
@@ -154,6 +157,7 @@ def read_cutouts(
         cache: What was read before.
         batch_size: Pictures per call of the reader.
         progress: Told about pictures that are not in the cache, after every batch.
+        restore: Called with the cut-outs that will be read.
 
     Returns:
         instance_id -> reading, in the order of the rows.
@@ -165,6 +169,7 @@ def read_cutouts(
     wanted = rows.filter(~pl.col("cutout_sha256").is_in(list(readings))).unique(
         "cutout_sha256", keep="first", maintain_order=True
     )
+    restore(wanted["cutout"])
     unreadable: dict[str, FrameError] = {}
     done = 0
     for batch in cutout_batches(wanted, layout, batch_size, on_white, unreadable):

@@ -9,6 +9,7 @@ from functools import lru_cache
 import polars as pl
 
 from yokai_assets.progress import Progress, silent
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.settings.model import CaptionSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tagging.booru import open_booru_tagger
@@ -45,7 +46,13 @@ def open_readers(settings: CaptionSettings, device: str) -> list[ImageReader]:
 
 
 def read_with(
-    settings: CaptionSettings, device: str, rows: pl.DataFrame, layout: Layout, progress: Progress = silent
+    settings: CaptionSettings,
+    device: str,
+    rows: pl.DataFrame,
+    layout: Layout,
+    progress: Progress = silent,
+    *,
+    restore: Restore = nothing_to_restore,
 ) -> dict[str, ImageReading]:
     """Return instance_id -> tags of the tagger and sentence of the captioner; empty where neither is set.
 
@@ -55,13 +62,15 @@ def read_with(
         rows: INSTANCES to read.
         layout: Where cut-outs and the cache lie.
         progress: Told about each reader's pictures.
+        restore: Called with the cut-outs that will be read.
 
     Raises:
         TaggerError: A model or the cache cannot be used.
     """
     cache, found = ReadingCache(cache_file(layout)), dict[str, ImageReading]()
     for reader in open_readers(settings, device):
-        for name, said in read_cutouts(rows, layout, reader, cache, settings.reader_batch_size, progress).items():
+        size = settings.reader_batch_size
+        for name, said in read_cutouts(rows, layout, reader, cache, size, progress, restore=restore).items():
             before = found.get(name, ImageReading({}))
             found[name] = ImageReading(said.tags or before.tags, said.sentence or before.sentence)
     return found

@@ -7,7 +7,7 @@ going on (`checkpoints`), or when a record counts (`trainer`).
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +145,31 @@ def finished_checkpoints(files: TrainingFiles) -> list[Checkpoint]:
     if record is None:
         return []
     return [checkpoint for checkpoint in checkpoints_of(record, files) if checkpoint.path.exists()]
+
+
+def forget_checkpoints(files: TrainingFiles, names: Collection[str]) -> None:
+    """Name checkpoints (file names) that are about to be removed no more, so that the training stays a finished one.
+
+    Raises:
+        TrainingRecordError: The record is damaged.
+    """
+    record = read_training_record(files)
+    if record is not None:
+        entries = record["checkpoints"]
+        record["checkpoints"] = [entry for entry in entries if entry["file"] not in names]
+        gone = [entry for entry in entries if entry["file"] in names]
+        record["removed_checkpoints"] = [*record.get("removed_checkpoints", ()), *gone]
+        write_json(files.record, record)
+
+
+def removed_checkpoints(files: TrainingFiles) -> list[UPath]:
+    """Return the files of checkpoints that `forget_checkpoints` was told of.
+
+    Raises:
+        TrainingRecordError: The record is damaged.
+    """
+    record = read_training_record(files) or {}
+    return [files.folder / str(entry["file"]) for entry in record.get("removed_checkpoints", ())]
 
 
 def result_of(record: Mapping[str, Any], files: TrainingFiles) -> TrainingResult:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,8 @@ from yokai_assets.defs.operations.planning import CODE_VERSION_TAG, DATA_VERSION
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.defs.results import SETTINGS_TAG, SOURCE_TAG, settings_fingerprint
 from yokai_assets.frames.episodes import discover_episodes, source_fingerprint
+from yokai_assets.retention.ledger import LayerKind, Removed, note_removal
+from yokai_assets.storage.layout import Layout
 from yokai_assets_tests.defs.events import report_check
 
 ROAD = {"frames": [], "character_layers": ["frames"], "background_layers": ["frames", "character_layers"],
@@ -124,6 +127,20 @@ def test_changed_code_hits_its_stage(episode):
     episode.made("background_layers")
     episode.made("embeddings")
     assert episode.plan()["character_layers"] == "its code changed"
+
+
+def test_removed_layers_are_not_stale_and_are_made_again_for_whoever_reads_them(episode):
+    """Space that was freed must start no run; a run that reads a removed layer says that it makes that again first."""
+    episode.all_made()
+    layout = Layout.of(episode.settings)
+    removed = Removed(at=datetime.now(UTC), file_count=1, size_bytes=1, policy="until_dataset")
+    note_removal(layout, episode.source.key, LayerKind.CHARACTERS, removed)
+    assert episode.plan() == {}
+    embedding = episode.settings.embedding.model_copy(update={"model": "ViT-L-14"})
+    changed = Planner(episode.instance, episode.settings.model_copy(update={"embedding": embedding}))
+    assert [work.why for work in changed.episodes([episode.source])] == [
+        "embeddings: its settings changed (layers that it reads and that were removed are made again first)"
+    ]
 
 
 def test_a_failed_blocking_check_stops_what_follows(episode):

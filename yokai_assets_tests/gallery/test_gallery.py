@@ -26,9 +26,9 @@ from yokai_assets.gallery import (
 )
 from yokai_assets.gallery.character_map import _to_grid, place_characters
 from yokai_assets.gallery.charts import interval_rows, line_chart
-from yokai_assets.gallery.sizes import stage_bytes
 from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.layout import Layout
+from yokai_assets.storage.sizes import stage_bytes
 from yokai_assets_tests.gallery.sample import AT, SampleSeries
 from yokai_assets_tests.previews.test_stages import with_broken_chunk
 

@@ -92,3 +92,21 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path):
         montage = pictures.montage([bad, good, missing], "montage", 32, "")
         assert [picture.ready() is not None for picture in pending] == [True, False, False]
         assert montage.ready() is not None
+
+
+def test_a_removed_layer_is_still_shown(tmp_path: Path):
+    """Protects the report from retention: what the last one showed stays, where a name means one content for ever."""
+    kept, other = (source(tmp_path / "src", f"{name}.png", "red") for name in ("kept", "other"))
+
+    def report(folder: Path, previous: Path | None) -> Path:
+        with picture_folder(folder, previous) as pictures:
+            pictures.thumbnail(kept, "kept", 32, "", is_named_by_content=True)
+            pictures.thumbnail(other, "other", 32, "")
+        return folder
+
+    first = report(tmp_path / "first", None)
+    kept.unlink()
+    other.unlink()
+    second = report(tmp_path / "second", first)
+    third = report(tmp_path / "third", second)
+    assert inodes(third) == {"kept": inodes(first)["kept"]}

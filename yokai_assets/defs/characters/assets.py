@@ -7,6 +7,7 @@ from yokai_assets.analysis import load_vocabulary, profile_character, read_profi
 from yokai_assets.analysis.writing import profile_markdown
 from yokai_assets.captioning import caption_members, overrides_fingerprint
 from yokai_assets.defs.characters.inputs import load_registry, rows_of, with_pixels
+from yokai_assets.defs.layers import restorer_of, told
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
@@ -60,11 +61,12 @@ def character_profile(
     chosen, layout = settings.load(), settings.layout
     model = open_image_text_model(chosen.embedding, settings.device())
     rows = rows_of(character_members, layout, model.fingerprint)
-    registry = load_registry(layout)
+    registry, restore = load_registry(layout), restorer_of(context, settings)
     with timed() as watch:
         profile = profile_character(
             context.partition_key, registry.people, rows.instances, rows.embeddings, layout, model,
             load_vocabulary(chosen.analysis.vocabulary), chosen.analysis, chosen.seed, characters=registry.characters,
+            restore=restore,
         )  # fmt: skip
     folder = write_profile(profile, layout)
     metadata = {
@@ -75,6 +77,7 @@ def character_profile(
         "told_attribute_count": profile.told_attribute_count,
         "outfit_count": len(profile.outfits),
         **rows.told(context),
+        **told(restore),
         "device": settings.device(),
         "seconds": watch.seconds,
     }
@@ -97,8 +100,9 @@ def captions(
     rows = rows_of(character_members, layout, model.fingerprint)
     source = overrides_fingerprint(layout, context.partition_key)
     own = rows.instances.join(character_members, on="instance_id", how="semi")
+    restore = restorer_of(context, settings, progress)
     with timed() as watch:
-        readings = read_with(chosen.captions, settings.device(), own, layout, progress.of(context))
+        readings = read_with(chosen.captions, settings.device(), own, layout, progress.of(context), restore=restore)
         table = caption_members(
             profile, character_members, rows.embeddings, model, load_vocabulary(chosen.analysis.vocabulary),
             chosen.captions, chosen.series, layout=layout, readings=readings,
@@ -108,6 +112,7 @@ def captions(
         "trigger": table["trigger"][0] if table.height else "",
         "tags_mean": float(table.select(pl.col("tags").list.len().mean()).item() or 0),
         **rows.told(context),
+        **told(restore),
         "examples": records(table.select("caption").unique(maintain_order=True), limit=8),
         "device": settings.device(),
         "seconds": watch.seconds,

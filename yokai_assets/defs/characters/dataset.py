@@ -16,6 +16,7 @@ from yokai_assets.datasets import (
 )
 from yokai_assets.datasets.regularisation import regularisation_parts
 from yokai_assets.defs.characters.inputs import MemberRows, frames_of, load_registry, plates_of, rivals_of, rows_of
+from yokai_assets.defs.layers import restorer_of, told
 from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, timed
@@ -49,16 +50,18 @@ def training_dataset(
         views=told_values(captions, load_vocabulary(chosen.analysis.vocabulary), "view"),
     )
     earlier = read_earlier_table(DATASET, layout.table("training_dataset", character))
+    restore = restorer_of(context, settings, progress)
     with timed() as watch:
         result = build_dataset(
             character, character_members, rows.instances, frames_of(rows.instances, layout), rows.embeddings, captions,
             UPath(chosen.frames_source), layout, chosen.dataset, chosen.seed, knowledge=knowledge,
             resolution_px=chosen.training.resolution_px, plates=plates_of(character_members, layout),
-            progress=progress.of(context),
+            progress=progress.of(context), restore=restore,
         )  # fmt: skip
     metadata = {
         **_numbers(result),
         **rows.told(context),
+        **told(restore),
         "changes": changes_between(earlier, result.table),
         "seconds": watch.seconds,
         **_pictures(result, rows, captions, layout),

@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 from upath import UPath
 
+from yokai_assets.defs.layers import restorer_of, told
 from yokai_assets.defs.partitions import EPISODES
 from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
@@ -13,7 +14,8 @@ from yokai_assets.embedding.model import open_image_text_model
 from yokai_assets.frames.episodes import find_episode, source_fingerprint
 from yokai_assets.frames.scan import scan_episode
 from yokai_assets.previews.stages import files_sheet, frames_sheet, instances_sheet
-from yokai_assets.segmentation.backgrounds import build_backgrounds, remove_stale_plates
+from yokai_assets.retention.ledger import LayerKind, forget_removal
+from yokai_assets.segmentation.backgrounds import build_backgrounds, plate_frames, remove_stale_plates
 from yokai_assets.segmentation.budget import check_layers_budget
 from yokai_assets.segmentation.layers import remove_stale_cutouts, segment_episode
 from yokai_assets.segmentation.matte import open_matte
@@ -76,11 +78,16 @@ def character_layers(
     check_layers_budget(layout.layers, chosen.segmentation.layers_budget_gb)
     matte = open_matte(chosen.segmentation, settings.device())
     previous = read_earlier_table(INSTANCES, layout.table("character_layers", episode))
+    restore = restorer_of(context, settings, progress)
     with timed() as watch:
+        # Under their names and in their boxes: cut out as if new they might differ by a rounding, and with them all
+        # that was made of them.
+        restore(_cut_before(previous, frames, matte.fingerprint)["cutout"])
         result = segment_episode(
             frames, UPath(chosen.frames_source), matte, chosen.segmentation, layout,
             previous=previous, progress=progress.of(context),
         )  # fmt: skip
+    forget_removal(layout, episode, LayerKind.CHARACTERS)
     sheet = instances_sheet(result.instances, layout)
     metadata = {
         "instance_count": result.instances.height,
@@ -90,11 +97,19 @@ def character_layers(
         "problems": dg.MetadataValue.json([vars(problem) for problem in result.problems[:20]]),
         "cutout_bytes": folder_bytes(layout.character_layers(episode)),
         "matte_fingerprint": matte.fingerprint,
+        **told(restore),
         "device": settings.device(),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, f"characters of {episode}")} if sheet else {}),
     }
     return made("character_layers", chosen, value=result.instances, metadata=metadata)
+
+
+def _cut_before(previous: pl.DataFrame, frames: pl.DataFrame, matte_fingerprint: str) -> pl.DataFrame:
+    """Return the rows of an earlier table that this matte cut out of frames as they are now."""
+    now = frames.select("frame_id", frame_sha256="content_sha256")
+    same_matte = previous.filter(pl.col("matte_fingerprint") == matte_fingerprint)
+    return same_matte.join(now, on=["frame_id", "frame_sha256"], how="semi")
 
 
 @dg.asset(partitions_def=EPISODES)
@@ -109,7 +124,10 @@ def background_layers(
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
     stored = read_earlier_table(BACKGROUNDS, layout.table("background_layers", episode))
     remove_stale_plates(stored, layout, episode)  # those of the run before the last; readers of the last keep theirs
+    restore = restorer_of(context, settings, progress)
     with timed() as watch:
+        read = plate_frames(frames, chosen.background)
+        restore(character_layers.join(read, on="frame_id", how="semi")["cutout"])
         table = build_backgrounds(
             frames,
             character_layers,
@@ -118,11 +136,13 @@ def background_layers(
             layout,
             progress=progress.of(context),
         )
+    forget_removal(layout, episode, LayerKind.BACKGROUNDS)
     sheet = files_sheet(layout, table["plate"].head(24).to_list(), columns=4, tile_px=200)
     metadata = {
         "plate_count": table.height,
         "plate_bytes": folder_bytes(layout.background_layers(episode)),
         "filled_share_mean": float(table.select(pl.mean("filled_share")).item() or 0.0),
+        **told(restore),
         "seconds": watch.seconds,
         **({"contact_sheet": picture(sheet, "clean plates")} if sheet else {}),
     }
@@ -143,16 +163,19 @@ def embeddings(
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
     model = open_image_text_model(chosen.embedding, settings.device())
     previous = read_earlier_table(EMBEDDINGS, layout.table("embeddings", episode))
+    restore = restorer_of(context, settings, progress)
     with timed() as watch:
         result = embed_instances(
-            character_layers, layout, model, chosen.embedding, previous=previous, progress=progress.of(context)
-        )
+            character_layers, layout, model, chosen.embedding,
+            previous=previous, progress=progress.of(context), restore=restore,
+        )  # fmt: skip
     remove_stale_cutouts(character_layers, layout, episode)  # only now is the table stored that names the new ones
     metadata = {
         "embedding_count": result.table.height,
         "dimension": model.dimension,
         "reused_count": result.reused_count,
         "problem_count": len(result.problems),
+        **told(restore),
         "model_fingerprint": model.fingerprint,
         "device": settings.device(),
         "seconds": watch.seconds,

@@ -14,9 +14,11 @@ from yokai_assets.defs.operations.failing import failures_of_run, log_failures
 from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import Work
 from yokai_assets.defs.operations.report import Interrupted, RoadReport
+from yokai_assets.defs.operations.space import SpaceKeeper
 from yokai_assets.defs.operations.workers import PROCESS_TAG
 from yokai_assets.storage.layout import Layout
 
+_PAUSE_SECONDS = 2.0
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -30,10 +32,11 @@ class InProcessRunner:
         layout: Layout,
         observer: Observer,
         *,
+        space: SpaceKeeper,
         is_stop_asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._definitions, self._instance, self._layout = definitions, instance, layout
-        self._observer, self._is_stop_asked = observer, is_stop_asked
+        self._observer, self._space, self._is_stop_asked = observer, space, is_stop_asked
 
     def run_all(self, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:  # noqa: ARG002
         """Execute the work of a stage; `plan` is not asked again: it has just been.
@@ -42,9 +45,15 @@ class InProcessRunner:
             Interrupted: It is asked to stop.
         """
         for item in work:
+            self._wait_for_room()
             if self._is_stop_asked():
                 raise Interrupted
             self._run(item, report)
+            self._space.after_run(item)
+
+    def _wait_for_room(self) -> None:
+        while not self._space.has_room() and not self._is_stop_asked():
+            time.sleep(_PAUSE_SECONDS)
 
     def _run(self, work: Work, report: RoadReport) -> None:
         self._observer.run_started(work)

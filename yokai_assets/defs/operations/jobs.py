@@ -1,8 +1,8 @@
 """One job per domain, and the schedules.
 
 Jobs are what `yokai run`, backfills of a domain from the UI and schedules launch alike. Each bears its name as the tag
-`yokai/domain`, so that `dagster.yaml` can say how many of a kind run at once. A weekly job that frees space stands here
-too once there is one: add it to `JOBS` and `SCHEDULES`, and to `SWITCHED` if `yokai automation` is to turn it on.
+`yokai/domain`, so that `dagster.yaml` can say how many of a kind run at once. The job that frees space, and its weekly
+schedule, are `retention_job`: it reads what the jobs here leave.
 
 The steps of a run share one process: models are loaded once per run instead of once per step. What that saves is
 measured in `docs/performance.md`. Runs of other partitions are other processes.

@@ -15,6 +15,7 @@ from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import Planner, Work
 from yokai_assets.defs.operations.report import Interrupted, RoadReport
+from yokai_assets.defs.operations.space import SpaceKeeper
 from yokai_assets.defs.operations.workers import release_dead_runs
 from yokai_assets.defs.partitions import CHARACTERS, EPISODES, register
 from yokai_assets.defs.reports.closing import failures_over
@@ -39,7 +40,12 @@ class Road:
     """Drives the four jobs over what is missing or out of date."""
 
     def __init__(
-        self, instance: dg.DagsterInstance, settings: Settings, runner: Runner, observer: Observer | None = None
+        self,
+        instance: dg.DagsterInstance,
+        settings: Settings,
+        runner: Runner,
+        observer: Observer | None = None,
+        space: SpaceKeeper | None = None,
     ) -> None:
         self._instance = instance
         self._runner = runner
@@ -47,6 +53,7 @@ class Road:
         self._layout = Layout.of(settings)
         self._planner = Planner(instance, settings)
         self._observer = observer or Observer()
+        self._space = space or SpaceKeeper(instance, settings, self._observer)
 
     def drive(
         self, *, total_episodes: int | None = None, skip_episodes: bool = False, skip_series: bool = False
@@ -72,6 +79,7 @@ class Road:
                 jobs.CHARACTERS_JOB, lambda: self._planner.characters(characters), report, partitions=len(characters)
             )
             self._run_all(jobs.REPORT_JOB, self._planner.report, report)
+            self._space.close()
         except Interrupted:
             report.is_interrupted = True
         return report
@@ -139,6 +147,7 @@ class Road:
     ) -> None:
         work = list(plan())
         self._observer.stage(job, work, partitions - len(work))
+        self._space.foretell(job, work)
         self._runner.run_all(plan, work, report)
 
 

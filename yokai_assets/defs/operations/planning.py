@@ -24,6 +24,7 @@ from yokai_assets.defs.series.assets import frames_fingerprint, index_fingerprin
 from yokai_assets.defs.series.registry import decisions_fingerprint, plates_fingerprint
 from yokai_assets.frames.episodes import EpisodeSource, source_fingerprint
 from yokai_assets.registry import RegistryStore, member_fingerprint
+from yokai_assets.retention.ledger import removed_layers
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
 
@@ -61,6 +62,14 @@ UPSTREAM: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 NOT_MADE = "not made yet"
 
+LAYER_READERS = frozenset(
+    ("background_layers", "embeddings", "character_profile", "captions", "training_dataset", "regularisation_set")
+)
+"""Assets that read files of layers. That these were removed to save space makes nothing stale: whoever reads a removed
+layer makes it again first (`yokai_assets.defs.layers`)."""
+
+RESTORING = " (layers that it reads and that were removed are made again first)"
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -70,11 +79,12 @@ class Work:
     partition: str | None
     assets: tuple[str, ...]
     reasons: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def why(self) -> str:
-        """The reason of the first asset: the others follow from it."""
-        return f"{self.assets[0]}: {self.reasons[self.assets[0]]}"
+        """The reason of the first asset: the others follow from it; and what else is done for it."""
+        return f"{self.assets[0]}: {self.reasons[self.assets[0]]}{self.note}"
 
     @property
     def what_changed(self) -> str | None:
@@ -90,12 +100,15 @@ class Planner:
         self._settings = settings
         self._layout = Layout.of(settings)
         self._evaluations: dict[tuple[str, str], dict[str | None, LatestEvaluation]] = {}
+        self._removed: frozenset[str] = frozenset()
 
     def episodes(self, episodes: list[EpisodeSource]) -> Iterator[Work]:
         """Yield the work of each episode that has any."""
         self._evaluations.clear()
+        self._removed = frozenset(removed_layers(self._layout))
         for episode in episodes:
-            yield from self._work(jobs.EPISODES_JOB, episode.key, {"frames": source_fingerprint(episode)})
+            sources = {"frames": source_fingerprint(episode)}
+            yield from self._work(jobs.EPISODES_JOB, episode.key, sources, episodes=frozenset((episode.key,)))
 
     def series(self) -> Iterator[Work]:
         """Yield the work of the series, if any."""
@@ -116,6 +129,7 @@ class Planner:
         self._evaluations.clear()
         seen = with_pixels(registry.members, self._layout, skip_damaged=True)  # the step itself names a damaged file
         by_character = seen.partition_by("character_id", as_dict=True)
+        self._removed = frozenset(removed_layers(self._layout))
         for key in keys:
             members = by_character.get((key,))
             if members is not None:
@@ -124,7 +138,8 @@ class Planner:
                     "training_dataset": dataset_fingerprint(edits_fingerprint(self._layout, key), self._layout, key),
                 }
                 versions = {"character_members": member_fingerprint(members)}
-                yield from self._work(jobs.CHARACTERS_JOB, key, sources, versions)
+                episodes = frozenset(members["instance_id"].str.split("/").list.first())
+                yield from self._work(jobs.CHARACTERS_JOB, key, sources, versions, episodes)
 
     def is_stopped(self, job: str, asset: str) -> bool:
         """Say whether a blocking check failed on something of its job that an unpartitioned asset is made from."""
@@ -148,6 +163,7 @@ class Planner:
         partition: str | None,
         sources: Mapping[str, str],
         versions: Mapping[str, str] | None = None,
+        episodes: frozenset[str] = frozenset(),
     ) -> Iterator[Work]:
         reasons: dict[str, str] = {}
         stopped: set[str] = set()
@@ -164,7 +180,8 @@ class Planner:
             elif self._is_refused(asset, partition):
                 stopped.add(asset)
         if reasons:
-            yield Work(job, partition, tuple(reasons), reasons)
+            is_restoring = not LAYER_READERS.isdisjoint(reasons) and not self._removed.isdisjoint(episodes)
+            yield Work(job, partition, tuple(reasons), reasons, RESTORING if is_restoring else "")
 
     def _reason(
         self,

@@ -24,6 +24,7 @@ from yokai_assets.defs.operations.failing import asset_of_step, failures_of_run,
 from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import UPSTREAM, Work
 from yokai_assets.defs.operations.report import Interrupted, RoadReport
+from yokai_assets.defs.operations.space import SpaceKeeper
 from yokai_assets.defs.operations.workers import release_dead_runs
 from yokai_assets.defs.operations.workspace import Workspace
 from yokai_assets.runs import StopMode
@@ -77,12 +78,13 @@ class QueueRunner:
         road_id: str,
         run_config: Mapping[str, Any],
         in_flight_limit: int,
+        space: SpaceKeeper,
         asked_to_stop: Callable[[], StopMode | None] = lambda: None,
     ) -> None:
         self._instance, self._workspace, self._daemon = instance, workspace, daemon
         self._layout, self._observer = layout, observer
         self._road_id, self._run_config, self._limit = road_id, run_config, in_flight_limit
-        self._asked_to_stop = asked_to_stop
+        self._space, self._asked_to_stop = space, asked_to_stop
         self._looked_after_seconds = 0.0
 
     def run_all(self, plan: Callable[[], Iterator[Work]], work: list[Work], report: RoadReport) -> None:
@@ -105,7 +107,7 @@ class QueueRunner:
                     flights = self._drop_queued(flights)
                 self._submit(queue, flights)
                 flights = [flight for flight in flights if not self._is_over(flight, queue, report)]
-                if flights:
+                if flights or queue.pending:  # without flights where the disk is full
                     time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             self._cancel(flights)
@@ -123,7 +125,7 @@ class QueueRunner:
         self._looked_after_seconds = time.monotonic()
 
     def _submit(self, queue: "_Queue", flights: list[_Flight]) -> None:
-        if not queue.pending or len(flights) >= self._limit:
+        if not queue.pending or len(flights) >= self._limit or not self._space.has_room():
             return
         if self._has_foreign_success_since(queue.planned_at):
             queue.plan_again()
@@ -216,6 +218,7 @@ class QueueRunner:
         seconds = (stats.end_time or 0) - (stats.start_time or stats.end_time or 0)
         report.add(flight.work, is_success, seconds, failures)
         self._observer.run_ended(flight.work, is_success, seconds, failures)
+        self._space.after_run(flight.work)
 
     def _drop_queued(self, flights: list[_Flight]) -> list[_Flight]:
         """Take what has not begun out of the queue; what others have launched is theirs."""

@@ -22,6 +22,7 @@ from yokai_assets.defs.operations.launching import Road
 from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import DATA_VERSION_TAG
 from yokai_assets.defs.operations.queueing import QueueRunner
+from yokai_assets.defs.operations.space import SpaceKeeper
 from yokai_assets.defs.operations.workspace import open_workspace
 from yokai_assets.defs.resources import ProgressListener, SettingsResource, progress_heard_by
 from yokai_assets.registry import Decision
@@ -86,8 +87,9 @@ def open_road(
     definitions = build_definitions({"settings": source})
     with open_instance(settings) as instance, progress_heard_by(listener):
         layout = Layout.of(settings)
-        runner = InProcessRunner(definitions, instance, layout, observer, is_stop_asked=is_stop_asked)
-        yield Road(instance, settings, runner, observer)
+        space = SpaceKeeper(instance, settings, observer)
+        runner = InProcessRunner(definitions, instance, layout, observer, space=space, is_stop_asked=is_stop_asked)
+        yield Road(instance, settings, runner, observer, space)
 
 
 @contextmanager
@@ -121,6 +123,7 @@ def open_queued_road(
         )
         try:
             with open_workspace(instance, file) as workspace:
+                space = SpaceKeeper(instance, settings, observer)
                 runner = QueueRunner(
                     instance,
                     workspace,
@@ -130,9 +133,10 @@ def open_queued_road(
                     road_id=uuid4().hex[:12],
                     run_config=run_config_of(source, room),
                     in_flight_limit=settings.operations.episodes_per_batch,
+                    space=space,
                     asked_to_stop=asked_to_stop,
                 )
-                yield Road(instance, settings, runner, observer)
+                yield Road(instance, settings, runner, observer, space)
         finally:
             if daemon.has_started_one and (others := _runs_on_their_way(instance)):
                 observer.notice(f"{others} runs of others are on their way: the Dagster daemon stays")

@@ -5,6 +5,7 @@ import polars as pl
 
 from yokai_assets.datasets.regularisation import build_regularisation
 from yokai_assets.defs.characters.inputs import load_registry
+from yokai_assets.defs.layers import restorer_of, told
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
 from yokai_assets.previews.groups import cutouts_by
@@ -74,7 +75,7 @@ def plates_fingerprint(settings: Settings, layout: Layout) -> str:
 
 
 @dg.asset(deps=[dg.AssetDep("background_layers", partition_mapping=dg.AllPartitionMapping()), character_registry])
-def regularisation_set(settings: SettingsResource) -> dg.MaterializeResult:
+def regularisation_set(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """Scenery and pictures of all characters, shared by the series, for trainers that want a regularisation set.
 
     Nothing, unless `dataset.regularisation_images` asks for it.
@@ -87,13 +88,15 @@ def regularisation_set(settings: SettingsResource) -> dg.MaterializeResult:
     folder, columns = layout.tables / "background_layers", list(BACKGROUNDS.schema)
     plates = read_columns(BACKGROUNDS, folder, columns, skip_damaged=True)
     shown = cutouts_by(typical, "character_id", layout, wanted // max(1, active.len()) + 1)
+    restore = restorer_of(context, settings)
     result = build_regularisation(
-        shown, plates, layout, wanted, chosen.seed, resolution_px=chosen.training.resolution_px
+        shown, plates, layout, wanted, chosen.seed, resolution_px=chosen.training.resolution_px, restore=restore
     )
     metadata = {
         "image_count": sum(result.counts.values()),
         "parts": dict(result.counts),
         "problems": list(result.problems[:20]),
+        **told(restore),
         "folder": dg.MetadataValue.path(str(result.folder)),
     }
     return made(

@@ -25,7 +25,7 @@ def stage_bytes(layout: Layout) -> dict[str, int]:
     """Return bytes by stage, and of what is shared under `caches` and `unfinished trainings`."""
     sizes: Counter[str] = Counter()
     for folder, stage_of in _places(layout):
-        for parts, size_bytes in _files(folder):
+        for parts, size_bytes in files_under(folder):
             sizes[stage_of(parts)] += size_bytes
     if layout.database.exists():
         sizes["catalog"] += layout.database.stat().st_size
@@ -54,8 +54,8 @@ def _model_stage(parts: Sequence[str]) -> str:
     return "lora_model" if is_trained else "published_lora"
 
 
-def _files(folder: UPath) -> Iterator[tuple[Sequence[str], int]]:
-    """Yield the way below `folder`, and the size, of each file; what cannot be read is passed over."""
+def files_under(folder: UPath) -> Iterator[tuple[Sequence[str], int]]:
+    """Yield the way below `folder`, and the size (bytes), of each file; what cannot be read is passed over."""
     if is_local(folder):
         yield from _local_files(Path(str(folder)), ())
         return

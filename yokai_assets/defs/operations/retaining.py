@@ -1,0 +1,163 @@
+"""Retention on Dagster's records: what is still needed, and telling the UI what was removed.
+
+Needed are layers that something not made yet, not up to date, or being made right now will read. What may go of the
+rest is `yokai_assets.retention`'s matter.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+from upath import UPath
+
+from yokai_assets.analysis import read_profile
+from yokai_assets.defs.operations import jobs
+from yokai_assets.defs.operations.failing import asset_of_step
+from yokai_assets.defs.operations.planning import UPSTREAM, Planner
+from yokai_assets.frames.episodes import discover_episodes
+from yokai_assets.previews.cutouts import cutouts_of
+from yokai_assets.progress import Progress, silent
+from yokai_assets.registry import Registry, RegistryStore
+from yokai_assets.retention.applying import RetentionResult, apply_retention
+from yokai_assets.retention.planning import Needs, RetentionPlan, plan_retention
+from yokai_assets.settings import Settings
+from yokai_assets.storage.layout import Layout
+
+_READERS = frozenset(("character_profile", "captions", "training_dataset"))
+_JUDGES = frozenset(("lora_model", "lora_evaluation", "published_lora"))
+_AHEAD = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def plan_now(instance: dg.DagsterInstance, settings: Settings) -> RetentionPlan:
+    """Name what may go now."""
+    policy = settings.retention
+    is_asked = policy.layers != "keep" or policy.checkpoints_per_character is not None
+    return plan_retention(Layout.of(settings), policy, needs_of(instance, settings) if is_asked else Needs())
+
+
+def retain(
+    instance: dg.DagsterInstance, settings: Settings, *, progress: Progress = silent
+) -> tuple[RetentionPlan, RetentionResult]:
+    """Plan, remove, and tell the UI: an observation of each partition whose layers or checkpoints were removed."""
+    plan = plan_now(instance, settings)
+    result = apply_retention(plan, Layout.of(settings), progress=progress)
+    for removal in result.done:
+        if removal.paths and removal.partition and removal.stage in _ASSETS:
+            metadata = {
+                "removed": f"{len(removal.paths)} files, to save space ({removal.policy}): {removal.why}. "
+                f"{_ASSETS[removal.stage]}",
+                "removed_file_count": len(removal.paths),
+                "removed_bytes": removal.size_bytes,
+            }
+            observation = dg.AssetObservation(removal.stage, partition=removal.partition, metadata=metadata)
+            instance.report_runless_asset_event(observation)
+    return plan, result
+
+
+_BACK = (
+    "Nothing is stale for it: what reads them makes them again first. To have all of them, materialize this partition."
+)
+_ASSETS = {
+    "character_layers": _BACK,
+    "background_layers": _BACK,
+    "lora_model": "The chosen, the last and the best judged checkpoints are there. Train again to have all of them.",
+}
+
+
+def needs_of(instance: dg.DagsterInstance, settings: Settings) -> Needs:
+    """Return what must stay, and why: each episode and character once, with the first reason found."""
+    layout, planner = Layout.of(settings), Planner(instance, settings)
+    episodes: dict[str, str] = {}
+    for episode, why in _needed_episodes(instance, settings, planner):
+        episodes.setdefault(episode, why)
+    registry = RegistryStore(layout.registry).load()
+    if registry is None:
+        everything = _made_episodes(layout)
+        return Needs({episode: episodes.get(episode, "there are no characters yet") for episode in everything})
+    trainable = registry.trainable_ids()[: settings.max_characters]
+    characters: dict[str, str] = {}
+    for character, why, reads_layers in _at_work(instance, planner, trainable):
+        characters.setdefault(character, why)
+        if reads_layers:
+            for episode in registry.members_of(character)["episode"].unique().sort():
+                episodes.setdefault(episode, f"{character} is seen in it; {why}")
+    return Needs(episodes, characters, _shown(registry, layout))
+
+
+def _needed_episodes(instance: dg.DagsterInstance, settings: Settings, planner: Planner) -> Iterator[tuple[str, str]]:
+    """Yield episodes that are not to be touched, whoever is seen in them."""
+    layout, source = Layout.of(settings), UPath(settings.frames_source)
+    made = _made_episodes(layout)
+    sources = discover_episodes(source)[0] if source.exists() else []
+    present = {episode.key for episode in sources}
+    for episode in made:
+        if episode not in present:
+            yield episode, f"it is not in {source}: its layers could not be made again"
+    for run in _runs_ahead(instance):
+        if (key := run.tags.get("dagster/partition")) in present:
+            yield key, f"run {run.run_id[:8]} is making it"
+    for work in planner.episodes([episode for episode in sources if episode.key in set(made)]):
+        yield work.partition or "", f"it is out of date ({work.why})"
+    series = [work.why for work in planner.series()]
+    if planner.is_stopped(jobs.SERIES_JOB, "character_registry"):
+        series.append("a blocking check refused the clustering")
+    for why in series[:1]:
+        yield from ((episode, f"the series is to be clustered first ({why})") for episode in made)
+
+
+def _at_work(instance: dg.DagsterInstance, planner: Planner, trainable: list[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield characters that something is to be made of, why, and whether that reads layers."""
+    for work in planner.characters(trainable):
+        if work.partition and (pending := _pending(work.assets)):
+            first = next(asset for asset in work.assets if asset in pending)
+            yield work.partition, f"{first} is to be made ({work.reasons[first]})", bool(_READERS & pending)
+    known = set(trainable)
+    for run in _runs_ahead(instance):
+        key = run.tags.get("dagster/partition", "")
+        if key in known and (pending := _pending(_assets_of(run)) - _finished(instance, run)):
+            yield key, f"run {run.run_id[:8]} is making it", bool(_READERS & pending)
+
+
+def _pending(assets: tuple[str, ...] | set[str]) -> frozenset[str]:
+    return (_READERS | _JUDGES) & frozenset(assets)
+
+
+def _runs_ahead(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    return list(instance.get_runs(filters=dg.RunsFilter(statuses=_AHEAD)))
+
+
+def _assets_of(run: dg.DagsterRun) -> set[str]:
+    if run.asset_selection:
+        return {key.to_user_string() for key in run.asset_selection}
+    return set(UPSTREAM.get(run.job_name, ()))
+
+
+def _finished(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """Return the assets that a run has made already."""
+    steps = instance.get_run_step_stats(run.run_id)
+    done = (asset_of_step(step.step_key)[1] for step in steps if step.status and step.status.value == "SUCCESS")
+    return {asset for asset in done if asset}
+
+
+def _made_episodes(layout: Layout) -> list[str]:
+    folder = layout.layers
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")) if folder.exists() else []
+
+
+def _shown(registry: Registry, layout: Layout) -> frozenset[str]:
+    """Return the cut-outs that report and profiles show: a few of each character, which stay."""
+    exemplars = registry.characters["exemplars"].explode().drop_nulls()
+    rows = exemplars.rename("instance_id").to_frame().with_columns(episode=exemplars.str.split("/").list.first())
+    shown = set(cutouts_of(rows, layout).values()) if rows.height else set()
+    for character in registry.characters["character_id"]:
+        try:
+            profile = read_profile(layout, character)
+        except (FileNotFoundError, ValueError):
+            continue
+        shown |= {e.cutout for e in (*profile.exemplars, *(outfit.exemplar for outfit in profile.outfits))}
+    return frozenset(shown)
