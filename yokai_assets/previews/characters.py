@@ -13,6 +13,7 @@ from yokai_assets.analysis.diversity import medoids
 from yokai_assets.previews.cutouts import cutouts_of, open_or_blank
 from yokai_assets.previews.sheets import contact_sheet
 from yokai_assets.registry.registry import Registry
+from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns
 from yokai_assets.tables import EMBEDDINGS, TableError
@@ -21,11 +22,14 @@ COLUMNS, TYPICAL_COUNT, DOUBTFUL_COUNT = 8, 16, 8
 _MAX_MEMBERS = 600
 
 
-def character_montage(character_id: str, registry: Registry, layout: Layout) -> Image.Image | None:
+def character_montage(
+    character_id: str, registry: Registry, layout: Layout, *, restore: Restore = nothing_to_restore
+) -> Image.Image | None:
     """Draw a character's looks, each by the member that stands for most of its kind, and its most doubtful members.
 
     The looks are medoids, those that stand for most members first. Doubtful are members whose cosine to the character
-    exceeds that to another one least; the label says whom they resemble.
+    exceeds that to another one least; the label says whom they resemble. `restore` is called with the cut-outs that
+    will be read.
     """
     members = registry.members_of(character_id)
     with contextlib.suppress(TableError):
@@ -36,6 +40,7 @@ def character_montage(character_id: str, registry: Registry, layout: Layout) -> 
         looks = medoids(vectors, TYPICAL_COUNT)
         doubtful = _doubtful(vectors, character_id, registry, set(looks))
         pictures = [files.get(name, "") for name in shown["instance_id"]]
+        restore(pictures[place] for place in (*looks, *(place for place, _ in doubtful)))
         images = [open_or_blank(layout, pictures[place]) for place in looks]
         labels = [""] * len(looks)
         if doubtful:

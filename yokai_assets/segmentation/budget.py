@@ -27,7 +27,7 @@ def check_layers_budget(layers: UPath, budget_gb: float | None) -> int:
     if taken >= budget_gb * 1e9:
         raise LayersBudgetError(
             f"{layers}: layers take {taken / 1e9:.2f} GB, and segmentation.layers_budget_gb is {budget_gb:g}. "
-            "Raise it, or free space (`yokai space --layers until_dataset` says what may go). "
+            "Raise it, or see what may go (`yokai space --layers until_dataset`); the rest of the series goes on."
         )
     return taken
 

@@ -31,11 +31,13 @@ def character_members(context: dg.AssetExecutionContext, settings: SettingsResou
     members = registry.members_of(context.partition_key)
     if members.is_empty():
         raise dg.Failure(_why_no_members(registry, context.partition_key), allow_retries=False)
-    montage = character_montage(context.partition_key, registry, layout)
+    restore = restorer_of(context, settings)
+    montage = character_montage(context.partition_key, registry, layout, restore=restore)
     metadata = {
         "member_count": members.height,
         "episode_count": members["episode"].n_unique(),
         "registry_version": registry.version,
+        **told(restore),
         **({"contact_sheet": picture(montage, context.partition_key)} if montage else {}),
     }
     version = member_fingerprint(with_pixels(members, layout))

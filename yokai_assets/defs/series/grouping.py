@@ -20,6 +20,7 @@ from yokai_assets.defs.results import (
 )
 from yokai_assets.defs.series.assets import embedding_index
 from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
+from yokai_assets.previews.cutouts import without_removed
 from yokai_assets.previews.groups import cutouts_by, map_chart, place_instances, suspects_sheet
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.settings import Settings
@@ -123,7 +124,8 @@ def group_quality(settings: SettingsResource, clusters: pl.DataFrame) -> dg.Mate
         )  # fmt: skip
         points = place_instances(index.vectors, labels, chosen.seed)
     suspects = found.table.filter(pl.col("suspicion").is_not_null())
-    groups = groups_sheet(cutouts_by(clusters.filter(pl.col("cluster_label") >= 0), "cluster_label", layout), layout)
+    shown = without_removed(clusters.filter(pl.col("cluster_label") >= 0), layout)
+    groups = groups_sheet(cutouts_by(shown, "cluster_label", layout), layout)
     pairs = suspects_sheet(suspects, index, labels, layout, chosen.seed)
     metadata = {
         "group_count": found.table.height,

@@ -8,6 +8,7 @@ from yokai_assets.defs.characters.inputs import load_registry
 from yokai_assets.defs.layers import restorer_of, told
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, records, timed
+from yokai_assets.previews.cutouts import without_removed
 from yokai_assets.previews.groups import cutouts_by
 from yokai_assets.previews.stages import groups_sheet
 from yokai_assets.registry import DecisionStore, keep_registry
@@ -49,7 +50,8 @@ def character_registry(
         doubts = doubts_of(group_quality, clusters)
         registry, former, decisions = keep_registry(clusters, embeddings, chosen, layout, doubts=doubts)
     states = dict(registry.characters.group_by("state").len().iter_rows())
-    groups = cutouts_by(registry.members.sort("centroid_cosine", descending=True), "character_id", layout)
+    shown = without_removed(registry.members, layout).sort("centroid_cosine", descending=True)
+    groups = cutouts_by(shown, "character_id", layout)
     sheet = groups_sheet(groups, layout)
     metadata = {
         "registry_version": registry.version,
