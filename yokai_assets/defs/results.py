@@ -53,7 +53,6 @@ ASSET_SETTINGS: dict[str, tuple[str, ...]] = {
 
 _WITHOUT_EFFECT = {
     "batch_size",
-    "layers_budget_gb",
     "recluster_share",
     "keep_training_state",
     "save_diffusers_format",

@@ -5,12 +5,8 @@ import contextlib
 import polars as pl
 from PIL import Image
 
-<<<<<<< HEAD
 from yokai_assets.frames.decoding import IMAGE_ERRORS, open_image
-=======
-from yokai_assets.frames.decoding import IMAGE_ERRORS
 from yokai_assets.retention.ledger import LayerKind, removed_layers
->>>>>>> space
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_columns
 from yokai_assets.tables import INSTANCES

@@ -19,15 +19,17 @@ from yokai_assets.storage.sizes import files_under, stage_bytes
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What must stay because something that is not made yet, or not up to date, will read it.
+    """What is needed because something that is not made yet, or not up to date, will read it.
 
     Attributes:
-        episodes: Episode -> why its layers are needed.
+        episodes: Episode -> why its layers must not be touched: they are read now, or would not come back.
+        wanted: Episode -> why its layers will be read; whoever does makes again what was removed.
         characters: Character -> why its checkpoints are needed.
         shown: Cut-outs and plates (relative to the data root) that reports show: they stay in any case.
     """
 
     episodes: Mapping[str, str] = field(default_factory=dict)
+    wanted: Mapping[str, str] = field(default_factory=dict)
     characters: Mapping[str, str] = field(default_factory=dict)
     shown: frozenset[str] = frozenset()
 
@@ -79,18 +81,29 @@ def _layers(layout: Layout, settings: RetentionSettings, needs: Needs) -> tuple[
     if settings.layers == "keep":
         return [], []
     kinds = [LayerKind.CHARACTERS, *([LayerKind.BACKGROUNDS] if settings.plates == "like_layers" else [])]
-    found = [_episode(layout, episode, kind, settings, needs.shown) for episode in _episodes(layout) for kind in kinds]
+    found = [_episode(layout, episode, kind, settings, needs) for episode in _episodes(layout) for kind in kinds]
     filled = [removal for removal in found if removal.paths]
+    free = [one for one in filled if one.partition not in needs.episodes and one.partition not in needs.wanted]
+    chosen = free
+    if settings.layers == "budget_gb":
+        excess_bytes = layers_bytes(layout) - settings.budget_gb * 1e9
+        # Those that will be read come last: making them again costs time.
+        wanted = [one for one in filled if one.partition in needs.wanted and one.partition not in needs.episodes]
+        chosen = _down_to([*free, *wanted], excess_bytes)
+        if excess_bytes <= sum(removal.size_bytes for removal in chosen):
+            return chosen, []
+    reasons = {**needs.wanted, **needs.episodes}
     kept = [
-        Kept(removal.stage, removal.partition, removal.size_bytes, needs.episodes[removal.partition])
-        for removal in filled
-        if removal.partition in needs.episodes
+        Kept(one.stage, one.partition, one.size_bytes, reasons[one.partition])
+        for one in filled
+        if one not in chosen and one.partition in reasons
     ]
-    free = [removal for removal in filled if removal.partition not in needs.episodes]
-    if settings.layers == "until_dataset":
-        return free, kept
-    excess_bytes = sum(size for _, size in files_under(layout.layers)) - settings.budget_gb * 1e9
-    return _down_to(free, excess_bytes), kept if excess_bytes > 0 else []
+    return chosen, kept
+
+
+def layers_bytes(layout: Layout) -> int:
+    """Return the bytes that all layers of the series take."""
+    return sum(size_bytes for _, size_bytes in files_under(layout.layers))
 
 
 def _down_to(removals: Iterable[Removal], excess_bytes: float) -> list[Removal]:
@@ -110,9 +123,7 @@ def _episodes(layout: Layout) -> list[str]:
     return sorted(folder.name for folder in layout.layers.iterdir() if not folder.name.startswith("."))
 
 
-def _episode(
-    layout: Layout, episode: str, kind: LayerKind, settings: RetentionSettings, shown: frozenset[str]
-) -> Removal:
+def _episode(layout: Layout, episode: str, kind: LayerKind, settings: RetentionSettings, needs: Needs) -> Removal:
     folder = kind.folder(layout, episode)
     files = [
         (folder.joinpath(*parts), size_bytes)
@@ -120,9 +131,13 @@ def _episode(
         # Not the journal beside them: it knows in which frames nobody was found.
         if parts[-1].endswith(".webp")
         and not parts[-1].startswith(".")
-        and _relative(kind, layout, episode, parts) not in shown
+        and _relative(kind, layout, episode, parts) not in needs.shown
     ]
-    why = "the training sets of everybody seen in it are made"
+    why = (
+        "what will be read of it is made again then"
+        if episode in needs.wanted
+        else "the training sets of everybody seen in it are made"
+    )
     if settings.layers == "budget_gb":
         why += f", and all layers take more than {settings.budget_gb:g} GB"
     paths: tuple[UPath, ...] = tuple(path for path, _ in files)

@@ -35,6 +35,10 @@ _CHARACTER_STAGES = (
 )  # fmt: skip
 
 
+class NoRoomError(RuntimeError):
+    """Too little is free on the disk to begin; the message says where, how much, and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """Bytes on the disk of a data root: free, and those of them that are to stay so."""
@@ -78,6 +82,22 @@ def room_of(settings: Settings) -> Room | None:
     while not place.exists():
         place = place.parent
     return Room(str(place), shutil.disk_usage(place).free, round(settings.retention.min_free_gb * 1e9))
+
+
+def require_room(settings: Settings) -> None:
+    """See that there is room to begin a step that writes much, whoever started it.
+
+    Raises:
+        NoRoomError: Less than half of `retention.min_free_gb` is free: runs that `yokai run` had begun when it paused
+            may end.
+    """
+    room = room_of(settings)
+    if room and room.free_bytes < room.reserved_bytes / 2:
+        raise NoRoomError(
+            f"{room.place}: only {room.free_bytes / 1e9:.2f} GB are free. Nothing was begun, so that the disk does not "
+            f"fill up. Free space (`yokai space` says what may go), or lower `retention.min_free_gb` "
+            f"({settings.retention.min_free_gb:g})."
+        )
 
 
 def rates_of(layout: Layout, sizes: Mapping[str, int] | None = None) -> Rates:

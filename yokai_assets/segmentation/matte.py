@@ -208,7 +208,7 @@ class OnnxMatte:
             sha256_of_file(weights),
             # The input itself says what the preprocessing is, whatever the version of rembg.
             np.round(feed.astype(np.float64) * 1000).astype(np.int32).tobytes(),
-            settings.model_dump(mode="json", exclude={"model", "model_size_px", "batch_size", "layers_budget_gb"}),
+            settings.model_dump(mode="json", exclude={"model", "model_size_px", "batch_size"}),
         )
 
     @property

@@ -83,9 +83,6 @@ class SegmentationSettings(Section):
     refine_alpha: bool = Field(
         default=False, description="Let edges of cut-outs follow those of the picture (guided filter; some time)."
     )
-    layers_budget_gb: float | None = Field(
-        default=None, gt=0, description="No further episode is cut once the series' layers take this much (GB)."
-    )
     cutout_quality: int = Field(
         default=92, ge=1, le=100, description="WebP quality of cut-outs; 100 is lossless (alpha is always lossless)."
     )

@@ -13,8 +13,8 @@ class RetentionSettings(Section):
     layers: Literal["keep", "until_dataset", "budget_gb"] = Field(
         default="keep",
         description="Cut-outs of an episode: kept; removed once the training sets of all characters that are seen in "
-        "it are made; or so removed only as far as all layers take more than `budget_gb`. What later needs a removed "
-        "layer makes it again.",
+        "it are made; or removed as soon and as far as all layers take more than `budget_gb`, those that nothing will "
+        "read first. What later needs a removed layer makes it again.",
     )
     budget_gb: float = Field(
         default=100.0, gt=0, description="What the series' layers may take where `layers` is `budget_gb` (GB)."
@@ -37,5 +37,8 @@ class RetentionSettings(Section):
         description="What cached text embeddings may take, oldest removed first (GB); unset: no limit.",
     )
     min_free_gb: float = Field(
-        default=5.0, ge=0, description="Room that `yokai run` leaves on the data root's disk: below, it pauses (GB)."
+        default=5.0,
+        ge=0,
+        description="Room that `yokai run` leaves on the data root's disk: below, it pauses (GB). Cutting out an "
+        "episode that is started all the same, from the UI or by automation, fails below half of it.",
     )

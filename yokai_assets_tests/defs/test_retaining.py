@@ -54,8 +54,11 @@ def plan_characters(monkeypatch: pytest.MonkeyPatch, *work: Work) -> None:
 
 def test_nothing_goes_before_there_are_characters(episode, instance):
     """An episode that was just cut out is what everything else will be made of."""
-    why = needs_of(instance, asking(episode)).episodes["e1"]
-    assert why == "the series is to be clustered first (repeated_frames: not made yet)"
+    needs = needs_of(instance, asking(episode))
+    assert (
+        not needs.episodes
+        and needs.wanted["e1"] == "the series is to be clustered first (repeated_frames: not made yet)"
+    )
 
 
 def test_layers_stay_until_everybody_seen_in_them_has_a_training_set(clustered, instance, monkeypatch):
@@ -69,12 +72,12 @@ def test_layers_stay_until_everybody_seen_in_them_has_a_training_set(clustered, 
         return Work("characters", character, assets, dict.fromkeys(assets, NOT_MADE))
 
     plan_characters(monkeypatch, to_make(mine, "training_dataset", "lora_model"))
-    assert needs_of(instance, asking(clustered)).episodes == {
+    assert needs_of(instance, asking(clustered)).wanted == {
         "e1": f"{mine} is seen in it; training_dataset is to be made (not made yet)"
     }
     plan_characters(monkeypatch, to_make(other, "training_dataset"), to_make(mine, "lora_model"))
     needs = needs_of(instance, asking(clustered))
-    assert "e1" not in needs.episodes and set(needs.characters) == {mine, other}
+    assert "e1" not in {*needs.episodes, *needs.wanted} and set(needs.characters) == {mine, other}
 
 
 def test_what_could_not_be_made_again_stays(clustered, instance, monkeypatch):

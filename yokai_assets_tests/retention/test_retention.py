@@ -53,6 +53,17 @@ def test_as_shipped_no_layer_goes(layout: Layout) -> None:
     assert removed(layout, files(layout), settings()) == set()
 
 
+def test_a_budget_holds_before_anything_is_made_of_the_layers(layout: Layout) -> None:
+    """Protects the disk: 200 episodes are cut out before the first training set; what will be read goes last."""
+    before = files(layout)
+    needs = Needs(episodes={"e1": "run 1 is making it"}, wanted={"e2": "the series is to be clustered first"})
+    policy = settings(layers="budget_gb", budget_gb=0.0075)
+    gone = removed(layout, before, policy, needs)
+    assert {path.split("/")[-3] for path in gone} == {"e2", "e3"}
+    assert set(removed_layers(layout)) == {"e2", "e3"}
+    assert removed(layout, files(layout), policy, needs) == set(), "it fits now"
+
+
 def test_what_is_needed_or_shown_stays_and_the_rest_is_known_to_be_removed(layout: Layout) -> None:
     """Protects what is not made yet, the pictures of the report, and the difference of removed and missing."""
     before, shown = files(layout), layout.relative(layout.character_layers("e1") / "a.webp")

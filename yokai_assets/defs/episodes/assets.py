@@ -15,8 +15,8 @@ from yokai_assets.frames.episodes import find_episode, source_fingerprint
 from yokai_assets.frames.scan import scan_episode
 from yokai_assets.previews.stages import files_sheet, frames_sheet, instances_sheet
 from yokai_assets.retention.ledger import LayerKind, forget_removal
+from yokai_assets.retention.room import require_room
 from yokai_assets.segmentation.backgrounds import build_backgrounds, plate_frames, remove_stale_plates
-from yokai_assets.segmentation.budget import check_layers_budget
 from yokai_assets.segmentation.layers import remove_stale_cutouts, segment_episode
 from yokai_assets.segmentation.matte import open_matte
 from yokai_assets.storage.files import folder_bytes
@@ -75,7 +75,7 @@ def character_layers(
     unchanged are not computed again.
     """
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
-    check_layers_budget(layout.layers, chosen.segmentation.layers_budget_gb)
+    require_room(chosen)
     matte = open_matte(chosen.segmentation, settings.device())
     previous = read_earlier_table(INSTANCES, layout.table("character_layers", episode))
     restore = restorer_of(context, settings, progress)

@@ -5,6 +5,7 @@ rest is `yokai_assets.retention`'s matter.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import dagster as dg
 from upath import UPath
@@ -70,29 +71,32 @@ _ASSETS = {
 
 
 def needs_of(instance: dg.DagsterInstance, settings: Settings) -> Needs:
-    """Return what must stay, and why: each episode and character once, with the first reason found."""
+    """Return what is needed, and why: each episode and character once, with the first reason found."""
     layout, planner = Layout.of(settings), Planner(instance, settings)
-    episodes: dict[str, str] = {}
-    for episode, why in _needed_episodes(instance, settings, planner):
-        episodes.setdefault(episode, why)
+    made = _made_episodes(layout)
+    fixed: dict[str, str] = {}
+    for episode, why in _untouchable_episodes(instance, settings, planner, made):
+        fixed.setdefault(episode, why)
+    wanted = dict.fromkeys(made, why) if (why := _why_all_are_wanted(planner)) else {}
     registry = RegistryStore(layout.registry).load()
     if registry is None:
-        everything = _made_episodes(layout)
-        return Needs({episode: episodes.get(episode, "there are no characters yet") for episode in everything})
+        return Needs(fixed, wanted or dict.fromkeys(made, "there are no characters yet"))
     trainable = registry.trainable_ids()[: settings.max_characters]
     characters: dict[str, str] = {}
-    for character, why, reads_layers in _at_work(instance, planner, trainable):
-        characters.setdefault(character, why)
-        if reads_layers:
-            for episode in registry.members_of(character)["episode"].unique().sort():
-                episodes.setdefault(episode, f"{character} is seen in it; {why}")
-    return Needs(episodes, characters, _shown(registry, layout))
+    for need in (*_at_work(instance, trainable), *_to_be_made(planner, trainable)):
+        characters.setdefault(need.character, need.why)
+        if need.reads_layers:
+            for episode in registry.members_of(need.character)["episode"].unique().sort():
+                into = fixed if need.is_now else wanted
+                into.setdefault(episode, f"{need.character} is seen in it; {need.why}")
+    return Needs(fixed, wanted, characters, _shown(registry, layout))
 
 
-def _needed_episodes(instance: dg.DagsterInstance, settings: Settings, planner: Planner) -> Iterator[tuple[str, str]]:
-    """Yield episodes that are not to be touched, whoever is seen in them."""
-    layout, source = Layout.of(settings), UPath(settings.frames_source)
-    made = _made_episodes(layout)
+def _untouchable_episodes(
+    instance: dg.DagsterInstance, settings: Settings, planner: Planner, made: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield episodes that are not to be touched, whoever is seen in them, and why."""
+    source = UPath(settings.frames_source)
     sources = discover_episodes(source)[0] if source.exists() else []
     present = {episode.key for episode in sources}
     for episode in made:
@@ -103,24 +107,42 @@ def _needed_episodes(instance: dg.DagsterInstance, settings: Settings, planner: 
             yield key, f"run {run.run_id[:8]} is making it"
     for work in planner.episodes([episode for episode in sources if episode.key in set(made)]):
         yield work.partition or "", f"it is out of date ({work.why})"
-    series = [work.why for work in planner.series()]
+
+
+def _why_all_are_wanted(planner: Planner) -> str | None:
+    """Return why it is not known yet who is seen where."""
+    for work in planner.series():
+        return f"the series is to be clustered first ({work.why})"
     if planner.is_stopped(jobs.SERIES_JOB, "character_registry"):
-        series.append("a blocking check refused the clustering")
-    for why in series[:1]:
-        yield from ((episode, f"the series is to be clustered first ({why})") for episode in made)
+        return "the series is to be clustered first (a blocking check refused the clustering)"
+    return None
 
 
-def _at_work(instance: dg.DagsterInstance, planner: Planner, trainable: list[str]) -> Iterator[tuple[str, str, bool]]:
-    """Yield characters that something is to be made of, why, and whether that reads layers."""
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """A character that something is made of: why, whether from layers, and whether a run does it now."""
+
+    character: str
+    why: str
+    reads_layers: bool
+    is_now: bool = False
+
+
+def _to_be_made(planner: Planner, trainable: list[str]) -> Iterator[_Need]:
     for work in planner.characters(trainable):
         if work.partition and (pending := _pending(work.assets)):
             first = next(asset for asset in work.assets if asset in pending)
-            yield work.partition, f"{first} is to be made ({work.reasons[first]})", bool(_READERS & pending)
+            why = f"{first} is to be made ({work.reasons[first]})"
+            yield _Need(work.partition, why, reads_layers=bool(_READERS & pending))
+
+
+def _at_work(instance: dg.DagsterInstance, trainable: list[str]) -> Iterator[_Need]:
     known = set(trainable)
     for run in _runs_ahead(instance):
         key = run.tags.get("dagster/partition", "")
         if key in known and (pending := _pending(_assets_of(run)) - _finished(instance, run)):
-            yield key, f"run {run.run_id[:8]} is making it", bool(_READERS & pending)
+            why = f"run {run.run_id[:8]} is making it"
+            yield _Need(key, why, reads_layers=bool(_READERS & pending), is_now=True)
 
 
 def _pending(assets: tuple[str, ...] | set[str]) -> frozenset[str]:

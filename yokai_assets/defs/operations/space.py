@@ -12,6 +12,7 @@ from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import Work
 from yokai_assets.defs.operations.retaining import retain
 from yokai_assets.frames.episodes import discover_episodes
+from yokai_assets.retention.planning import layers_bytes
 from yokai_assets.retention.room import bytes_of_episodes, rates_of, room_of
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
@@ -60,8 +61,14 @@ class SpaceKeeper:
         return not is_low
 
     def after_run(self, work: Work) -> None:
-        """Remove what the policy lets go, now that a character is through."""
-        if work.job == jobs.CHARACTERS_JOB and self._settings.retention.layers != "keep":
+        """Remove what the policy lets go, now that a character is through or layers have become too many."""
+        policy = self._settings.retention
+        is_over_budget = (
+            work.job == jobs.EPISODES_JOB
+            and policy.layers == "budget_gb"
+            and layers_bytes(Layout.of(self._settings)) > policy.budget_gb * 1e9
+        )
+        if is_over_budget or (work.job == jobs.CHARACTERS_JOB and policy.layers != "keep"):
             self._retain()
 
     def close(self) -> None:
