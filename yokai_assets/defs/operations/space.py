@@ -16,7 +16,6 @@ from yokai_assets.retention.room import bytes_of_episodes, rates_of, room_of
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
 
-
 _MUCH_SHARE = 0.2
 """A stage that writes less of what is free is not worth a word."""
 
