@@ -13,7 +13,7 @@ from upath import UPath
 
 from yokai_assets.defs.operations.retaining import plan_now, retain
 from yokai_assets.defs.operations.session import open_instance
-from yokai_assets.defs.operations.space import in_gb
+from yokai_assets.defs.operations.space import in_words
 from yokai_assets.retention.applying import RetentionResult
 from yokai_assets.retention.ledger import removed_layers
 from yokai_assets.retention.planning import RetentionPlan
@@ -76,11 +76,11 @@ def _print(
     if removed:
         console.print(f"  [dim]layers of {len(removed)} episodes are removed; what reads them makes them again[/]")
     if result:
-        console.print(f"[green]Freed {in_gb(result.freed_bytes)}.[/]")
+        console.print(f"[green]Freed {in_words(result.freed_bytes)}.[/]")
         for problem in result.problems:
             console.print(f"  [red]left[/] {escape(problem)}", soft_wrap=True)
     elif plan.removals:
-        console.print(f"[bold]{in_gb(plan.size_bytes)}[/] may go: `yokai space --apply`, with the same options.")
+        console.print(f"[bold]{in_words(plan.size_bytes)}[/] may go: `yokai space --apply`, with the same options.")
     elif settings.retention.layers == "keep":
         console.print(
             "Nothing would be removed: `retention.layers` is `keep`. What would go otherwise: "
@@ -100,10 +100,10 @@ def _stage_table(plan: RetentionPlan, after: dict[str, int] | None) -> Table:
     for stage in sorted(before, key=lambda stage: -before[stage]):
         left = after.get(stage, 0) if after else before[stage] - freed.get(stage, 0)
         gone = before[stage] - left
-        table.add_row(stage, in_gb(before[stage]), in_gb(gone) if gone else "", in_gb(left))
+        table.add_row(stage, in_words(before[stage]), in_words(gone) if gone else "", in_words(left))
     total = sum(before.values())
     left = sum(after.values()) if after else total - plan.size_bytes
-    table.add_row("[bold]all[/]", in_gb(total), in_gb(total - left) if total - left else "", in_gb(left))
+    table.add_row("[bold]all[/]", in_words(total), in_words(total - left) if total - left else "", in_words(left))
     return table
 
 
@@ -118,7 +118,7 @@ def _by_reason(items: Sequence[Removal | Kept]) -> list[str]:
     for (stage, why), size_bytes in counts.most_common():
         names = partitions[stage, why]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        lines.append(f"{stage} of {escape(shown)}, {in_gb(size_bytes)}: {escape(why)}")
+        lines.append(f"{stage} of {escape(shown)}, {in_words(size_bytes)}: {escape(why)}")
     return lines
 
 
@@ -151,10 +151,9 @@ def _room_in_words(settings: Settings, room: Room, rates: Rates) -> str:
     ):
         if count:
             basis = "as those made" if is_measured else "as is usual: none is made yet"
-            parts.append(f"{count} {name} about {in_gb(size_bytes)} ({basis})")
-    words = (
-        f"{in_gb(room.free_bytes)} free at {room.place}; `yokai run` leaves {in_gb(room.reserved_bytes)} of it free."
-    )
+            parts.append(f"{count} {name} about {in_words(size_bytes)} ({basis})")
+    free, reserved = in_words(room.free_bytes), in_words(room.reserved_bytes)
+    words = f"{free} free at {room.place}; `yokai run` leaves {reserved} of it free."
     if parts:
         words += f" Still to come: {'; '.join(parts)}."
         if episode_bytes + character_bytes > room.usable_bytes:

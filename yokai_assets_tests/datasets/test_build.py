@@ -317,3 +317,17 @@ def test_progress_counts_images(series: SmallSeries) -> None:
     table = built(series, progress=lambda done, total, note="": seen.append((done, total))).table
     assert seen == [(n + 1, table.height) for n in range(table.height)]
     assert Counter(table["split"])["train"] == 12
+
+
+def test_removed_layers_are_asked_for_and_the_set_is_the_same(series: SmallSeries) -> None:
+    """Protects a set from being made of what retention has left: everything that is read is asked for first."""
+    expected = built(series).table
+    cutouts = {row["cutout"]: series.layout.absolute(row["cutout"]).read_bytes() for row in series.instances}
+    for name in cutouts:
+        series.layout.absolute(name).unlink()
+
+    def restore(paths) -> None:
+        for name in paths:
+            series.layout.absolute(name).write_bytes(cutouts[name])
+
+    assert built(series, restore=restore).table.equals(expected)

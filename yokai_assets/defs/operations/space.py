@@ -17,6 +17,9 @@ from yokai_assets.retention.room import bytes_of_episodes, rates_of, room_of
 from yokai_assets.settings import Settings
 from yokai_assets.storage.layout import Layout
 
+_MUCH_SHARE = 0.2
+"""A stage that writes less of what is free is not worth a word."""
+
 
 class SpaceKeeper:
     """Watches the disk of one data root for one road."""
@@ -29,11 +32,11 @@ class SpaceKeeper:
         """Say what a stage will write, where that is much or does not fit."""
         room = room_of(self._settings)
         size_bytes = self._size_bytes(job, work) if room and work else 0.0
-        if room is None or size_bytes < 0.2 * room.usable_bytes:
+        if room is None or not size_bytes or size_bytes < _MUCH_SHARE * room.usable_bytes:
             return
         words = (
-            f"{STAGES[job]} will write about {in_gb(size_bytes)}; {in_gb(room.free_bytes)} are free at {room.place}, "
-            f"of which {in_gb(room.reserved_bytes)} stay free"
+            f"{STAGES[job]} will write about {in_words(size_bytes)}; {in_words(room.free_bytes)} are free at "
+            f"{room.place}, of which {in_words(room.reserved_bytes)} stay free"
         )
         if size_bytes > room.usable_bytes:
             words += (
@@ -52,11 +55,11 @@ class SpaceKeeper:
         if room and is_low != self._is_paused:
             self._is_paused = is_low
             self._observer.notice(
-                f"PAUSED: only {in_gb(room.free_bytes)} are free at {room.place}, less than `retention.min_free_gb` "
-                f"({in_gb(room.reserved_bytes)}). What runs is finished, nothing more is begun until space is free "
+                f"PAUSED: only {in_words(room.free_bytes)} are free at {room.place}, less than `retention.min_free_gb` "
+                f"({in_words(room.reserved_bytes)}). What runs is finished, nothing more is begun until space is free "
                 "(`yokai space` says what may go); `yokai stop` ends the run."
                 if is_low
-                else f"going on: {in_gb(room.free_bytes)} are free at {room.place}"
+                else f"going on: {in_words(room.free_bytes)} are free at {room.place}"
             )
         return not is_low
 
@@ -83,7 +86,7 @@ class SpaceKeeper:
             return
         if result.freed_bytes:
             stages = sorted({removal.stage for removal in result.done if removal.paths})
-            self._observer.notice(f"retention freed {in_gb(result.freed_bytes)} ({', '.join(stages)})")
+            self._observer.notice(f"retention freed {in_words(result.freed_bytes)} ({', '.join(stages)})")
         for problem in result.problems[:5]:
             self._observer.notice(f"retention: {problem}")
 
@@ -106,6 +109,8 @@ STAGES = {
 }
 
 
-def in_gb(size_bytes: float) -> str:
-    """Return bytes as people say them: `1.2 GB`, `3 MB`."""
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 5e7 else f"{size_bytes / 1e6:,.1f} MB"
+def in_words(size_bytes: float) -> str:
+    """Return bytes as people say them: `1.2 GB`, `3.0 MB`, `12 kB`."""
+    if size_bytes >= 5e7:
+        return f"{size_bytes / 1e9:,.1f} GB"
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 5e5 else f"{size_bytes / 1e3:,.0f} kB"
