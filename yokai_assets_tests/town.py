@@ -3,6 +3,7 @@
 Settings that take the production code of every stage through in a minute. What is tested is the tests' matter.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from yokai_assets.defs.operations.report import RoadReport
 from yokai_assets.defs.operations.session import instance_home, open_road
 from yokai_assets.defs.resources import SettingsResource
 from yokai_assets.demo.series import generate_series
+from yokai_assets.settings.loading import merge
 from yokai_assets.storage.layout import Layout
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.record import finished_checkpoints
@@ -37,16 +39,15 @@ SMALL: dict[str, Any] = {
 class Town:
     """A series on disk, its settings, and driving the road over it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.source = SettingsResource.of(
-            overrides={**SMALL, "data_root": str(folder / "data"), "frames_source": str(folder / "frames")}
-        )
+    def __init__(self, folder: Path, changes: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.changes = folder, dict(changes or {})
+        places = {"data_root": str(folder / "data"), "frames_source": str(folder / "frames")}
+        self.source = SettingsResource.of(overrides={**merge(SMALL, self.changes), **places})
         self.layout = Layout.of(self.source.load())
 
-    def draw(self, episodes: int) -> None:
+    def draw(self, episodes: int, **changes: Any) -> None:
         """Draw the first so many episodes; those that are there stay as they are."""
-        generate_series(self.folder / "frames", episodes=episodes, **SERIES)
+        generate_series(self.folder / "frames", episodes=episodes, **SERIES | changes)
 
     def drive(self, total_episodes: int | None = None) -> RoadReport:
         """Drive the road in this process."""

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from yokai_assets.defs.operations.session import open_road
+from yokai_assets.defs.policies import POLICIES
 from yokai_assets.storage.files import TEMPORARY_MARK
 from yokai_assets_tests.town import Town, errors
 
@@ -115,7 +116,9 @@ def _attempt(town: Town, kill: Kill | None, journal: Journal, target: Path | Non
     context.set_forkserver_preload(HEAVY)
     ours, theirs = context.Pipe(duplex=False)
     start = time.monotonic()
-    process = context.Process(target=_drive, args=(town.folder, kill, journal, target, theirs), daemon=True)
+    process = context.Process(
+        target=_drive, args=(town.folder, town.changes, kill, journal, target, theirs), daemon=True
+    )
     process.start()
     theirs.close()
     try:
@@ -175,10 +178,17 @@ def let_everything_pass() -> None:
     evaluate.refusals = evaluation.refusals = lambda measures, settings: {}
 
 
-def _drive(folder: Path, kill: Kill | None, journal: Journal, target: Path | None, pipe: Connection) -> None:
+def _drive(
+    folder: Path,
+    changes: dict[str, Any],
+    kill: Kill | None,
+    journal: Journal,
+    target: Path | None,
+    pipe: Connection,
+) -> None:
     """Drive the road; the body of the process."""
     try:
-        town = Town(folder)
+        town = Town(folder, changes)
         let_everything_pass()
         watch = _Watch(Path(str(town.layout.root)), kill, journal, pipe)
         with open_road(town.source) as road:
@@ -273,21 +283,23 @@ def _is_written(args: tuple[Any, ...]) -> bool:
 
 
 def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
-    """Return kills in the order of the road: in every asset once if there are enough, the rest where most moments are.
+    """Return kills in the order of the road: one in every asset if there are enough, the rest where most moments are.
 
     Every third is by the clock.
     """
     draw = random.Random(seed)
     by_asset: dict[str, list[Step]] = {}
     for step in journal.steps:
-        by_asset.setdefault(step[0], []).append(step)
+        if step[0] in POLICIES:
+            by_asset.setdefault(step[0], []).append(step)
     chosen = [draw.choice(steps) for steps in by_asset.values()]
     draw.shuffle(chosen)
     chosen = chosen[:count]
-    chosen += draw.choices(journal.steps, weights=journal.moments, k=count - len(chosen))
+    weights = [moments**0.5 for moments in journal.moments]
+    chosen += draw.choices(journal.steps, weights, k=count - len(chosen))
     chosen.sort(key=journal.rank)
-    kinds = draw.sample(["clock"] * (count // 3) + ["moment"] * (count - count // 3), k=count)
-    return [Kill(step, kind, draw.random()) for step, kind in zip(chosen, kinds, strict=True)]  # pyright: ignore
+    clocked = set(draw.sample(range(count), k=count // 3))
+    return [Kill(step, "clock" if i in clocked else "moment", draw.random()) for i, step in enumerate(chosen)]
 
 
 def kill_again_and_again(

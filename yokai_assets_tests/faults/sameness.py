@@ -19,8 +19,12 @@ LEFT_OUT = {
 }
 """Folders that are not compared."""
 
-TIMES = {"at", "decided_at", "made_at", "published_at", "read_at", "trained_at", "seconds", "started_at", "ended_at"}
-"""Columns and keys that hold a time or a duration."""
+TIMES = {
+    *("at", "generated_at", "newest_at", "made_at", "published_at", "read_at", "started_at", "ended_at"),
+    *("seconds", "gpu_seconds", "training_seconds", "evaluation_seconds", "steps_per_second", "images_per_second"),
+    "signature",
+}
+"""Columns and keys that hold a time or a duration; `signature` is size and time of a published file."""
 
 
 def unfinished(root: Path) -> list[str]:
@@ -52,6 +56,9 @@ def _compare(one: Path, two: Path) -> str | None:
     """Say what differs beside times, None where nothing does."""
     if one.suffix == ".parquet":
         return _of_frames(pl.read_parquet(one), pl.read_parquet(two))
+    if one.name == "manifest.json":  # its keys hold the times of the pictures' sources
+        ours, theirs = (sorted(map(str, json.loads(path.read_text()).values())) for path in (one, two))
+        return _of_values(ours, theirs)
     if one.suffix == ".json":
         return _of_values(json.loads(one.read_text()), json.loads(two.read_text()))
     if one.suffix == ".safetensors":
@@ -118,8 +125,9 @@ def _of_texts(one: Path, two: Path) -> str | None:
     return f"{first[0][:160]!r} against {first[1][:160]!r}" if first else "its length"
 
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z|[+-]\d\d:\d\d)?")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z|[+-]\d\d:\d\d)?)?")
+_DURATION = re.compile(r"\b\d+(\.\d+)? (s|min|h|images/s)\b|<td class=\"number\">\d+\.\d\d</td>")  # hours of a stage
 
 
 def _without_times(text: str) -> str:
-    return _MOMENT.sub("TIME", text)
+    return _DURATION.sub("DURATION", _MOMENT.sub("TIME", text))
