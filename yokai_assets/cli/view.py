@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import TaskID
 
 from yokai_assets.cli.bars import progress_bars
 from yokai_assets.defs.operations.observing import Observer
@@ -39,7 +40,7 @@ class RoadView(Observer):
         self._console = console
         self._progress = progress_bars(console)
         self._stage_task = self._progress.add_task("", total=1, note="", visible=False)
-        self._step_task = self._progress.add_task("", total=1, note="", visible=False)
+        self._at_work: dict[str | None, TaskID] = {}
         self._runs_left = 0
         self._stage_runs = 0
         self._last_line_seconds = 0.0
@@ -64,6 +65,9 @@ class RoadView(Observer):
     def stage(self, job: str, work: list[Work], skipped: int = 0) -> None:
         """Name the stage and how much it has to do."""
         name = STAGE_NAMES[job]
+        for task in self._at_work.values():
+            self._progress.remove_task(task)
+        self._at_work.clear()
         self._runs_left = self._stage_runs = len(work)
         todo = f"{len(work)} to do" if work else "nothing to do"
         if work and skipped > 0:
@@ -74,25 +78,21 @@ class RoadView(Observer):
         )
 
     def run_started(self, work: Work) -> None:
-        """Show the partition at work."""
+        """Show the partition at work, beside others that are."""
         self._last_line_seconds = time.monotonic()
-        self._progress.update(
-            self._step_task,
-            description=work.partition or work.job,
-            completed=0,
-            total=None,
-            note=work.what_changed or "",
-            visible=True,
+        self._leave(work)
+        self._at_work[work.partition] = self._progress.add_task(
+            escape(work.partition or work.job), total=None, note=escape(work.what_changed or "")
         )
 
-    def run_waits(self, work: Work) -> None:  # noqa: ARG002
-        """Show no partition at work until the next says so."""
-        self._progress.update(self._step_task, visible=False)
+    def run_waits(self, work: Work) -> None:
+        """Show it no longer as at work."""
+        self._leave(work)
 
     def run_ended(self, work: Work, is_success: bool, seconds: float, failures: list[FailureRecord]) -> None:
         """Tell how a partition ended, and why where it failed."""
         self._progress.advance(self._stage_task)
-        self._progress.update(self._step_task, visible=False)
+        self._leave(work)
         self._runs_left -= 1
         count = f"{self._stage_runs - self._runs_left}/{self._stage_runs}"
         change = f"  ({work.what_changed})" if work.what_changed else ""
@@ -103,19 +103,25 @@ class RoadView(Observer):
             self._console.print(f"    [{color}]{failure.step}[/]: {escape(failure.reason)}", soft_wrap=True)
 
     def step(self, asset: str, partition: str | None, done: int, total: int, note: str) -> None:
-        """Show progress of the step at work; into a pipe, a line every 30 seconds."""
+        """Show how far a partition at work is; into a pipe, a line every 30 seconds."""
+        if partition not in self._at_work:
+            self._at_work[partition] = self._progress.add_task("", total=None, note="")
         self._progress.update(
-            self._step_task,
-            description=f"{partition or ''} {asset}".strip(),
+            self._at_work[partition],
+            description=escape(f"{partition or ''} {asset}".strip()),
             completed=done,
             total=total or None,
             note=escape(note),
-            visible=True,
         )
         if not self._console.is_terminal and time.monotonic() - self._last_line_seconds > 30:
             self._last_line_seconds = time.monotonic()
             share = f"{done}/{total} " if total else ""
             self._console.print(f"    {f'{partition} ' if partition else ''}{asset} {share}{escape(note)}".rstrip())
+
+    def _leave(self, work: Work) -> None:
+        task = self._at_work.pop(work.partition, None)
+        if task is not None:
+            self._progress.remove_task(task)
 
 
 def _mark(is_success: bool, failures: list[FailureRecord]) -> str:
