@@ -88,3 +88,12 @@ def test_the_queue_executes_and_a_killed_worker_is_made_up_for(config):
     assert {run.job_name for run in runs} == {"report"} and all(ROAD_TAG in run.tags for run in runs)
     assert record.stages[-1].done == 1 and not record.stages[-1].running
     until(lambda: find_daemon(home) is None, seconds=60)
+
+
+def test_an_instance_that_cannot_be_opened_is_named(config):
+    """A broken `dagster.yaml`, or a database that is down, is one message with the file, no traceback."""
+    home = instance_home(load_settings(config))
+    (home / "dagster.yaml").write_text("run_storage: { module: nowhere, class: Nothing, config: {} }\n")
+    answer = yokai(config, *report_only())
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    assert str(home / "dagster.yaml") in answer.stderr and "cannot be opened" in answer.stderr

@@ -29,7 +29,14 @@ from yokai_assets.registry import Decision
 from yokai_assets.runs import RunRoom, StopMode
 from yokai_assets.runs.room import home_of_root
 from yokai_assets.settings import Settings
-from yokai_assets.settings.loading import CONFIG_VARIABLE, as_environment, config_path, merge, read_environment
+from yokai_assets.settings.loading import (
+    CONFIG_VARIABLE,
+    SettingsError,
+    as_environment,
+    config_path,
+    merge,
+    read_environment,
+)
 from yokai_assets.storage.files import write_text
 from yokai_assets.storage.layout import Layout
 
@@ -52,18 +59,37 @@ def workspace_file() -> Path:
     return _shipped_file("workspace.yaml")
 
 
+class InstanceError(SettingsError):
+    """The Dagster instance cannot be opened; the message says where, why, and what to look at."""
+
+
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Yield the instance of the settings' data root."""
+    """Yield the instance of the settings' data root.
+
+    Raises:
+        InstanceError: Its `dagster.yaml` is wrong, or its database cannot be reached.
+    """
     home = instance_home(settings)
     previous = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(home)
     try:
-        with dg.DagsterInstance.get() as instance:
+        with _instance_of(home) as instance:
             yield instance
     finally:
         if previous is None:
             del os.environ["DAGSTER_HOME"]
+
+
+def _instance_of(home: Path) -> dg.DagsterInstance:
+    try:
+        return dg.DagsterInstance.get()
+    except Exception as error:  # of YAML, of configuration, of any database's driver
+        reason = " ".join(str(error).split("\n(Background", 1)[0].split())
+        raise InstanceError(
+            f"{home / 'dagster.yaml'}: the Dagster instance cannot be opened ({type(error).__name__}: {reason}). Mend "
+            "that file, or see that the database which it names is up and its driver installed (`scale` extra)."
+        ) from error
 
 
 @contextmanager
