@@ -15,7 +15,7 @@ from yokai_assets.defs.operations import jobs
 from yokai_assets.defs.operations.failing import asset_of_step
 from yokai_assets.defs.operations.planning import UPSTREAM, Planner
 from yokai_assets.frames.episodes import discover_episodes
-from yokai_assets.previews.cutouts import cutouts_of
+from yokai_assets.gallery.scenes import load_scenes
 from yokai_assets.progress import Progress, silent
 from yokai_assets.registry import Registry, RegistryStore
 from yokai_assets.retention.applying import RetentionResult, apply_retention
@@ -172,10 +172,9 @@ def _made_episodes(layout: Layout) -> list[str]:
 
 
 def _shown(registry: Registry, layout: Layout) -> frozenset[str]:
-    """Return the cut-outs that report and profiles show: a few of each character, which stay."""
-    exemplars = registry.characters["exemplars"].explode().drop_nulls()
-    rows = exemplars.rename("instance_id").to_frame().with_columns(episode=exemplars.str.split("/").list.first())
-    shown = set(cutouts_of(rows, layout).values()) if rows.height else set()
+    """Return the cut-outs and plates that report and profiles show: a few of each character, which stay."""
+    scenes = load_scenes(registry.characters["exemplars"].explode().drop_nulls().to_list(), layout, []).values()
+    shown = {layer for scene in scenes for layer in (scene.cutout, scene.plate) if layer}
     for character in registry.characters["character_id"]:
         try:
             profile = read_profile(layout, character)
