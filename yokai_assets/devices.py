@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -108,6 +109,22 @@ def limit_threads(cpu_threads: int) -> int:
     threads = cpu_threads or available
     torch.set_num_threads(threads)
     return threads
+
+
+@contextmanager
+def keeping_threads() -> Iterator[None]:
+    """Keep torch's CPU threads what they are over a block that loads what brings numba.
+
+    Numba sets the threads of OpenMP for itself when it starts, and torch's are the same ones. What torch computes is
+    then not bit for bit what it is in a process that had numba before.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def to_device(tensor: "torch.Tensor", device: str) -> "torch.Tensor":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from yokai_assets.devices import onnx_session_options, placed_onnx_providers
+from yokai_assets.devices import keeping_threads, onnx_session_options, placed_onnx_providers
 from yokai_assets.frames.reader import decoder_threads
 from yokai_assets.segmentation.normalization import preprocessing_of
 from yokai_assets.settings.model import SegmentationSettings
@@ -92,7 +92,8 @@ def open_matte(settings: SegmentationSettings, device: str) -> Matte:
 
 def open_session(settings: SegmentationSettings, device: str) -> tuple[Any, Path]:
     """Return the rembg session of the model that the settings name, and its weights; see `open_matte`."""
-    from rembg.sessions import sessions
+    with keeping_threads():
+        from rembg.sessions import sessions
 
     name = settings.model
     if name in _NOT_A_MATTE:

@@ -285,9 +285,11 @@ def _is_written(args: tuple[Any, ...]) -> bool:
 def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     """Return kills in the order of the road: one in every asset if there are enough, the rest where most moments are.
 
-    Every third is by the clock.
+    Every third is by the clock. Every eighth comes right after another one, while the next process tidies up.
     """
     draw = random.Random(seed)
+    tidying = [Kill(BEGINNING, "moment", 0.3 * draw.random()) for _ in range(count // 8)]
+    count -= len(tidying)
     by_asset: dict[str, list[Step]] = {}
     for step in journal.steps:
         if step[0] in POLICIES:
@@ -299,7 +301,10 @@ def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     chosen += draw.choices(journal.steps, weights, k=count - len(chosen))
     chosen.sort(key=journal.rank)
     clocked = set(draw.sample(range(count), k=count // 3))
-    return [Kill(step, "clock" if i in clocked else "moment", draw.random()) for i, step in enumerate(chosen)]
+    kills = [Kill(step, "clock" if i in clocked else "moment", draw.random()) for i, step in enumerate(chosen)]
+    for kill in tidying:
+        kills.insert(draw.randrange(1, len(kills)), kill)
+    return kills
 
 
 def kill_again_and_again(

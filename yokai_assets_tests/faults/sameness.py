@@ -1,4 +1,4 @@
-"""Do two data roots hold the same? Files byte by byte; where bytes hold a time or a duration, all that is not one.
+"""Do two data roots hold the same? Files byte by byte; where they tell of the process that made them, all else.
 
 What is left out is named in `LEFT_OUT`, and why. Everything else that differs is an error of the product.
 """
@@ -19,12 +19,14 @@ LEFT_OUT = {
 }
 """Folders that are not compared."""
 
-TIMES = {
+OF_A_PROCESS = {
     *("at", "generated_at", "newest_at", "made_at", "published_at", "read_at", "started_at", "ended_at"),
     *("seconds", "gpu_seconds", "training_seconds", "evaluation_seconds", "steps_per_second", "images_per_second"),
-    "signature",
+    *("modelspec.date", "run", "run_id", "peak_memory_bytes"),
+    *("signature", "bytes"),
 }
-"""Columns and keys that hold a time or a duration; `signature` is size and time of a published file."""
+"""Columns and keys that tell of the process, not of what it made: times and durations; the Dagster run that made it
+and the memory it took; sizes and times of files that hold those (`signature`: of a published file)."""
 
 
 def unfinished(root: Path) -> list[str]:
@@ -53,7 +55,7 @@ def _files(root: Path) -> set[str]:
 
 
 def _compare(one: Path, two: Path) -> str | None:
-    """Say what differs beside times, None where nothing does."""
+    """Say what differs beside what is of the process; None where nothing does."""
     if one.suffix == ".parquet":
         return _of_frames(pl.read_parquet(one), pl.read_parquet(two))
     if one.name == "manifest.json":  # its keys hold the times of the pictures' sources
@@ -72,7 +74,7 @@ def _compare(one: Path, two: Path) -> str | None:
 def _of_frames(one: pl.DataFrame, two: pl.DataFrame) -> str | None:
     if one.columns != two.columns or one.height != two.height:
         return f"{one.shape} or columns against {two.shape}"
-    kept = [name for name in one.columns if name not in TIMES]
+    kept = [name for name in one.columns if name not in OF_A_PROCESS]
     differ = [name for name in kept if not one[name].equals(two[name], null_equal=True)]
     return f"columns {differ}" if differ else None
 
@@ -81,7 +83,7 @@ def _of_values(one: Any, two: Any, place: str = "") -> str | None:
     if isinstance(one, dict) and isinstance(two, dict):
         if one.keys() != two.keys():
             return f"keys of {place or 'all'}: {sorted(one.keys() ^ two.keys())}"
-        said = (_of_values(one[key], two[key], f"{place}.{key}") for key in one if key not in TIMES)
+        said = (_of_values(one[key], two[key], f"{place}.{key}") for key in one if key not in OF_A_PROCESS)
         return next(filter(None, said), None)
     if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         return next(filter(None, (_of_values(a, b, f"{place}[]") for a, b in zip(one, two, strict=True))), None)
@@ -115,7 +117,7 @@ def _tables(path: Path) -> dict[str, pl.DataFrame]:
 
 def _of_texts(one: Path, two: Path) -> str | None:
     try:
-        ours, theirs = (_without_times(path.read_text(encoding="utf-8")) for path in (one, two))
+        ours, theirs = (_of_no_process(path.read_text(encoding="utf-8")) for path in (one, two))
     except UnicodeDecodeError:
         return "its bytes"
     pairs = zip(ours.splitlines(), theirs.splitlines(), strict=False)
@@ -125,9 +127,12 @@ def _of_texts(one: Path, two: Path) -> str | None:
     return f"{first[0][:160]!r} against {first[1][:160]!r}" if first else "its length"
 
 
+_UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z|[+-]\d\d:\d\d)?)?")
-_DURATION = re.compile(r"\b\d+(\.\d+)? (s|min|h|images/s)\b|<td class=\"number\">\d+\.\d\d</td>")  # hours of a stage
+_DURATION = re.compile(
+    r"\b\d+(\.\d+)? (s|min|h|images/s|B|kB|MB)\b|<td class=\"number\">\d+\.\d\d</td>"
+)  # hours of a stage
 
 
-def _without_times(text: str) -> str:
-    return _DURATION.sub("DURATION", _MOMENT.sub("TIME", text))
+def _of_no_process(text: str) -> str:
+    return _DURATION.sub("DURATION", _MOMENT.sub("TIME", _UUID.sub("RUN", text)))

@@ -1,7 +1,8 @@
 """Daemon, webserver, everything killed by SIGKILL while the queue works: it goes on, and no slot stays taken.
 
 On an empty series, whose report alone is made: what is tested is who makes it, not what it shows. A step is held at
-work by holding the lock that a publication of `yokai.duckdb` waits for, with its slot of the pool taken.
+work by holding the lock that a publication of `yokai.duckdb` waits for, with its slot of the pool taken. Each takes a
+minute: `make test` has the killed worker of `cli/test_run` instead.
 """
 
 import os
@@ -26,7 +27,7 @@ from yokai_assets.runs import RunRoom
 from yokai_assets.settings import load_settings
 from yokai_assets.storage.layout import Layout
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
 YOKAI = [sys.executable, "-m", "yokai_assets.cli.main"]
 MARK = "YOKAI_FAULT_TEST"
@@ -139,7 +140,6 @@ def test_after_a_power_cut_the_queue_goes_on(machine: Machine) -> None:
     machine.assert_all_is_made()
 
 
-@pytest.mark.faults
 def test_a_killed_daemon_is_replaced(machine: Machine) -> None:
     """The daemon dies while a run of it works: the command starts another, the run ends, nothing is made twice."""
     with machine.publishing.acquire():
@@ -154,7 +154,6 @@ def test_a_killed_daemon_is_replaced(machine: Machine) -> None:
     machine.assert_all_is_made()
 
 
-@pytest.mark.faults
 def test_a_killed_ui_takes_no_run_along(machine: Machine) -> None:
     """`yokai ui` (webserver, daemon, code servers) is killed while its daemon executes a run of `yokai run`."""
     with socket.socket() as free:
@@ -176,7 +175,6 @@ def test_a_killed_ui_takes_no_run_along(machine: Machine) -> None:
     machine.assert_all_is_made()
 
 
-@pytest.mark.faults
 def test_a_killed_command_leaves_the_queue_going(machine: Machine) -> None:
     """The command alone dies: what it queued goes on, and the next one finds it made."""
     with machine.publishing.acquire():

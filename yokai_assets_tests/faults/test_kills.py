@@ -1,6 +1,8 @@
 """`yokai run --in-process` killed by SIGKILL, started again: at its end nothing shows that it was ever killed."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,3 +50,16 @@ def test_a_road_that_is_killed_everywhere_leads_to_the_same(tmp_path: Path) -> N
     made = drive_undisturbed(town)
     hit = kill_and_compare(made, max(40, len({step[0] for step in made.journal.steps})))
     assert POLICIES.keys() - {"character_decisions"} <= hit
+
+
+@pytest.mark.faults
+def test_loading_the_matte_leaves_the_threads_of_torch() -> None:
+    """What loads numba sets OpenMP's threads: pictures then differ by what the process had loaded before."""
+    program = (
+        "import torch; from yokai_assets.devices import limit_threads;"
+        "from yokai_assets.settings.model import SegmentationSettings;"
+        "limit_threads(1); from yokai_assets.segmentation.matte import open_matte;"
+        "open_matte(SegmentationSettings(model='demo'), 'cpu'); print(torch.get_num_threads())"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert said.stdout.split() == ["1"], said.stderr

@@ -82,6 +82,7 @@ def test_the_queue_begins_no_second_run_of_a_partition(file: str) -> None:
     assert not counter.is_blocked(run(jobs.CHARACTERS_JOB, partition=HERO))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("job", "partition", "assets"),
     [
@@ -113,6 +114,7 @@ def test_two_runs_of_other_settings_leave_the_whole_of_one(small: Undisturbed) -
     assert unfinished(root) == []
 
 
+@pytest.mark.faults
 def test_two_registries_at_once_are_one(small: Undisturbed) -> None:
     """Two runs that change the registry at once: its newest version is whole, and no id has moved."""
     root = small.restore()

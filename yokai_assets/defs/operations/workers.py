@@ -39,14 +39,21 @@ def is_worker_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs of processes that are gone as failed and free the pool slots that they held. Returns their ids."""
+    """Mark runs of processes that are gone as failed and free the pool slots that they held. Returns their ids.
+
+    Also frees slots of runs that have ended: one that was killed while it did the same may have left them.
+    """
     released = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=_OPEN)):
         if is_worker_gone(instance, run):
             process, _ = process_of(instance, run) or (0, 0.0)
             instance.report_run_failed(run, message=f"The process {process} that executed this run is gone.")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             released.append(run.run_id)
+    storage = instance.event_log_storage
+    for run_id in storage.get_concurrency_run_ids() if storage.supports_global_concurrency_limits else ():
+        holder = instance.get_run_by_id(run_id)
+        if holder is None or holder.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
     return released
 
 
