@@ -6,7 +6,7 @@ DEMO ?= demo-data
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui real test test-fast lint types check benchmarks demo-models clean
+.PHONY: help setup demo ui real test test-fast faults lint types check benchmarks demo-models clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,10 +31,13 @@ real: $(STAMP)  ## Take two clips of a real animated film through the road (fetc
 	$(BIN)/python -m yokai_assets.demo.real
 
 test: $(STAMP)  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not faults"
 
 test-fast: $(STAMP)  ## Run the tests except the end-to-end ones
-	$(BIN)/python -m pytest -m "not end_to_end"
+	$(BIN)/python -m pytest -m "not end_to_end and not faults"
+
+faults: $(STAMP)  ## Run the fault suite: kills, full disks, broken files (many minutes)
+	$(BIN)/python -m pytest -s yokai_assets_tests/faults
 
 lint: $(STAMP)  ## Lint and check the formatting
 	$(BIN)/ruff check .

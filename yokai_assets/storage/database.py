@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from upath import UPath
 
 from yokai_assets.progress import Progress, silent
-from yokai_assets.storage.files import TEMPORARY_MARK, is_local
+from yokai_assets.storage.files import TEMPORARY_MARK, is_disk_full, is_local, told_when_full
 from yokai_assets.storage.publishing import (
     WHOLE_TABLE,
     DatabaseError,
@@ -177,17 +177,24 @@ def _write_copy(path: Path, plans: list[TablePlan], progress: Progress) -> tuple
     temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}publish")
     log = temporary.with_name(f"{temporary.name}.wal")
     try:
-        if path.exists():
-            shutil.copyfile(path, temporary)
-        with _connection(temporary, is_read_only=False) as connection:
-            connection.execute(load_sql("publishing/create_bookkeeping"))
-            problems = _apply(connection, plans, progress)
-            views = _make_views(connection)
-            connection.execute(load_sql("publishing/checkpoint"))
-        temporary.replace(path)
+        with told_when_full(path):
+            return _write_and_rename(path, temporary, plans, progress)
     finally:
         temporary.unlink(missing_ok=True)
         log.unlink(missing_ok=True)
+
+
+def _write_and_rename(
+    path: Path, temporary: Path, plans: list[TablePlan], progress: Progress
+) -> tuple[tuple[str, ...], list[PublishProblem]]:
+    if path.exists():
+        shutil.copyfile(path, temporary)
+    with _connection(temporary, is_read_only=False) as connection:
+        connection.execute(load_sql("publishing/create_bookkeeping"))
+        problems = _apply(connection, plans, progress)
+        views = _make_views(connection)
+        connection.execute(load_sql("publishing/checkpoint"))
+    temporary.replace(path)
     return views, problems
 
 
@@ -209,6 +216,8 @@ def _apply(connection: duckdb.DuckDBPyConnection, plans: list[TablePlan], progre
                 with local_copy(file) as local:
                     _replace_partition(connection, plan.table, key, local, signature)
             except (duckdb.Error, OSError, DatabaseError) as error:
+                if is_disk_full(error):
+                    raise
                 problems.append(damaged_partition(plan.table, key, file, error))
             done += 1
             progress(done, total, plan.table)
