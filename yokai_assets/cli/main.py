@@ -25,10 +25,11 @@ class Commands(click.Group):
         """Run the command."""
         from yokai_assets.devices import DeviceError
         from yokai_assets.settings.loading import SettingsError
+        from yokai_assets.storage.files import DiskFullError
 
         try:
             return super().invoke(ctx)
-        except (SettingsError, DeviceError, FileNotFoundError) as error:
+        except (SettingsError, DeviceError, FileNotFoundError, DiskFullError) as error:
             click.secho(f"yokai: {error}", fg="red", err=True)
             sys.exit(EXIT_COULD_NOT_START)
 

@@ -30,6 +30,7 @@ from yokai_assets.gallery.failures import FailureRecord
 from yokai_assets.runs import RootBusyError, RunRoom, holding
 from yokai_assets.runs.lock import is_held
 from yokai_assets.settings import Settings
+from yokai_assets.storage.files import told_when_full
 from yokai_assets.storage.layout import Layout
 
 ALL_GOOD, SOME_FAILED, COULD_NOT_START, STOPPED = 0, 1, 2, 130
@@ -66,7 +67,7 @@ def run_series(
         return road.drive(total_episodes=total_episodes, skip_episodes=skip_segmentation, skip_series=skip_clustering)
 
     try:
-        with holding(room):
+        with told_when_full(room.folder), holding(room):
             return _lead(source, room, drive, in_process=in_process)
     except RootBusyError as error:
         Console(stderr=True, highlight=False).print(f"[red]yokai: {escape(str(error))}", soft_wrap=True)

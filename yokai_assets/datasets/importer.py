@@ -69,7 +69,13 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
         ImportTreeError: No folder with an image.
     """
     labels = _labels(folder)
-    files = [(label, file) for label, place in labels.items() for file in _images(place)]
+    files: list[tuple[int, UPath]] = []
+    problems: list[str] = []
+    for label, place in labels.items():
+        try:
+            files += [(label, file) for file in _images(place)]
+        except OSError as error:
+            problems.append(f"{place}: cannot be listed ({error.strerror or error}). Check its permissions.")
     if not files:
         raise ImportTreeError(
             f"{folder}: no folder in it holds images (.png, .webp, .jpg, ...). "
@@ -77,7 +83,6 @@ def import_cluster_tree(folder: UPath, layout: Layout, *, progress: Progress = s
         )
     rows: list[dict[str, Any]] = []
     clusters: list[dict[str, Any]] = []
-    problems: list[str] = []
     shots = _Shots()
     taken: set[int] = set()
     for index, (label, file) in enumerate(files):

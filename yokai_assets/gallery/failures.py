@@ -5,6 +5,7 @@ by files: it is over as soon as the output of its asset for that partition is ne
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from yokai_assets.registry.store import CURRENT
-from yokai_assets.storage.files import is_local, write_text
+from yokai_assets.storage.files import is_local, told_when_full, write_text
 from yokai_assets.storage.layout import Layout
 
 FAILURES_FILE = "failures.jsonl"
@@ -58,11 +59,21 @@ def append_failures(layout: Layout, failures: Iterable[FailureRecord]) -> None:
     if not text:
         return
     if is_local(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        with told_when_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write((b"" if _ends_a_line(path) else b"\n") + text.encode())
         return
     write_text(path, (path.read_text(encoding="utf-8") if path.exists() else "") + text)
+
+
+def _ends_a_line(path: UPath) -> bool:
+    """Say whether what is there ends in a whole line: a kill or a full disk while appending tears the last one."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def open_failures(layout: Layout, is_over: IsOver | None = None) -> list[FailureRecord]:

@@ -17,7 +17,7 @@ from upath import UPath
 from yokai_assets.registry.decisions import Decision, DecisionLog, What
 from yokai_assets.registry.groups import RegistryError
 from yokai_assets.registry.registry import Registry
-from yokai_assets.storage.files import is_local, temporary_beside, write_text
+from yokai_assets.storage.files import is_local, temporary_beside, told_when_full, write_text
 from yokai_assets.storage.parquet import read_table, write_table
 from yokai_assets.tables import CHARACTERS, DECISIONS, EVENTS, MEMBERS, TableError, TableSpec
 
@@ -179,13 +179,13 @@ class DecisionStore:
             write_text(file, text)
             return
         target = Path(str(file))
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(target)
         try:
-            with temporary.open("w", encoding="utf-8") as written:
-                written.write(text)
-                written.flush()
-                os.fsync(written.fileno())
+            with told_when_full(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(text, "utf-8")
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
             os.link(temporary, target)  # fails where the name is taken, unlike a rename
         finally:
             temporary.unlink(missing_ok=True)

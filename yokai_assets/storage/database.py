@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from upath import UPath
 
 from yokai_assets.progress import Progress, silent
-from yokai_assets.storage.files import TEMPORARY_MARK, is_local, temporary_beside
+from yokai_assets.storage.files import TEMPORARY_MARK, is_disk_full, is_local, temporary_beside, told_when_full
 from yokai_assets.storage.publishing import (
     WHOLE_TABLE,
     DatabaseError,
@@ -192,17 +192,24 @@ def _write_copy(
 ) -> tuple[tuple[str, ...], list[PublishProblem]]:
     temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}publish")
     try:
-        if source.exists():
-            _copy(source, temporary)
-        with _connection(temporary, is_read_only=False) as connection:
-            connection.execute(load_sql("publishing/create_bookkeeping"))
-            problems = _apply(connection, plans, progress)
-            views = _make_views(connection)
-            connection.execute(load_sql("publishing/checkpoint"))
-        _log_of(path).unlink(missing_ok=True)  # of the file that goes: with the new one nobody could open it
-        temporary.replace(path)
+        with told_when_full(path):
+            return _write_and_rename(source, path, temporary, plans, progress)
     finally:
         _remove(temporary)
+
+
+def _write_and_rename(
+    source: Path, path: Path, temporary: Path, plans: list[TablePlan], progress: Progress
+) -> tuple[tuple[str, ...], list[PublishProblem]]:
+    if source.exists():
+        _copy(source, temporary)
+    with _connection(temporary, is_read_only=False) as connection:
+        connection.execute(load_sql("publishing/create_bookkeeping"))
+        problems = _apply(connection, plans, progress)
+        views = _make_views(connection)
+        connection.execute(load_sql("publishing/checkpoint"))
+    _log_of(path).unlink(missing_ok=True)  # of the file that goes: with the new one nobody could open it
+    temporary.replace(path)
     return views, problems
 
 
@@ -224,6 +231,8 @@ def _apply(connection: duckdb.DuckDBPyConnection, plans: list[TablePlan], progre
                 with local_copy(file) as local:
                     _replace_partition(connection, plan.table, key, local, signature)
             except (duckdb.Error, OSError, DatabaseError) as error:
+                if is_disk_full(error):
+                    raise
                 problems.append(damaged_partition(plan.table, key, file, error))
             done += 1
             progress(done, total, plan.table)

@@ -4,6 +4,7 @@ Local targets are written under a temporary name in the same folder and renamed;
 whole. What is in the files is the caller's matter.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,47 @@ from typing import Any
 from upath import UPath
 
 TEMPORARY_MARK = ".partial-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SAYS_FULL = ("no space left", "disk is full", "quota exceeded", "file too large")
 RETIRED_SUFFIX = ".retired"
+
+
+class DiskFullError(OSError):
+    """A file could not be written for want of space; the message names it, the reason and the remedy."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether an error came of a full disk, a quota or a limit on file sizes, whichever library tells it."""
+    if isinstance(error, DiskFullError) or getattr(error, "errno", None) in _FULL:
+        return True
+    return any(words in str(error).lower() for words in _SAYS_FULL)
+
+
+@contextmanager
+def told_when_full(path: UPath | Path) -> Iterator[None]:
+    """Turn what libraries raise on a full disk, often without a file's name, into a `DiskFullError`.
+
+    Args:
+        path: What the block writes, or the folder that it writes into.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not is_disk_full(error):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        free = f"; {_free_bytes(path) / 1e6:,.0f} MB are free there" if is_local(path) else ""
+        raise DiskFullError(
+            f"{path}: cannot be written ({reason}{free}). Free space, or move `data_root` to a larger disk, then run "
+            "again: what was finished stays, and nothing half-written is read."
+        ) from error
+
+
+def _free_bytes(path: UPath | Path) -> int:
+    place = Path(str(path))
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def is_local(path: UPath | Path) -> bool:
@@ -70,13 +111,14 @@ def whole_file(path: UPath | Path) -> Iterator[Path]:
     """Yield a local temporary file that becomes `path` when the block ends without an error."""
     if is_local(path):
         target = Path(str(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(target)
         try:
-            yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(target)
+            with told_when_full(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                yield temporary
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+                temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
         return
@@ -94,7 +136,7 @@ def whole_files(paths: Sequence[UPath]) -> Iterator[list[Path]]:
     what is left for one between them is the instants between renames, in the order given; on an object store, between
     PUTs. A temporary file that the block does not write leaves its path as it is.
     """
-    with ExitStack() as stack:
+    with told_when_full(paths[0] if paths else Path()), ExitStack() as stack:
         temporaries = [stack.enter_context(_unfinished(path)) for path in paths]
         yield temporaries
         written = [(made, path) for made, path in zip(temporaries, paths, strict=True) if made.exists()]
@@ -135,16 +177,18 @@ def whole_folder(path: Path, *, before_removal: Callable[[Path], None] | None = 
         path: The folder to replace.
         before_removal: Called with the old folder, in its place aside, when the new one is in place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(path)
-    temporary = temporary_beside(path)
-    temporary.mkdir()
+    with told_when_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(path)
+        temporary = temporary_beside(path)
+        temporary.mkdir()
     retired = path.with_name(f".{path.name}{RETIRED_SUFFIX}")
     try:
-        yield temporary
-        if path.exists():
-            path.replace(retired)
-        temporary.replace(path)
+        with told_when_full(path):
+            yield temporary
+            if path.exists():
+                path.replace(retired)
+            temporary.replace(path)
         if before_removal and retired.exists():
             before_removal(retired)
         shutil.rmtree(retired, ignore_errors=True)

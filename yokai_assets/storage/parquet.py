@@ -3,13 +3,14 @@
 Any number of processes may write at once, each its own partition's file. DuckDB is `storage.database`.
 """
 
+import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 from upath import UPath
 
-from yokai_assets.storage.files import is_local, sha256_of_parts, whole_file
+from yokai_assets.storage.files import is_local, sha256_of_parts, write_bytes
 from yokai_assets.tables import TableError, TableSpec
 
 _LOG = logging.getLogger(__name__)
@@ -22,8 +23,9 @@ def write_table(spec: TableSpec, frame: pl.DataFrame, path: UPath) -> pl.DataFra
         TableError: The rows do not conform.
     """
     frame = spec.conform(frame)
-    with whole_file(path) as temporary:
-        frame.write_parquet(temporary, compression="zstd")
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())  # polars itself calls a full disk a damaged file
     return frame
 
 
