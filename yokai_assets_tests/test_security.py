@@ -214,13 +214,15 @@ def test_nothing_but_identifiers_and_numbers_goes_into_sql_text(part: str | int)
         render_sql("publishing/delete_rows", table=part)
 
 
+_QUERIES = ("sql", "execute")
+
+
 def test_sql_is_never_put_together_from_text() -> None:
     """Protects: whatever is executed comes from `sql/`, is a constant, or is what the user typed into `yokai sql`."""
     for file, tree in CODE.items():
-        for node in ast.walk(tree):
-            is_query = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if is_query and node.func.attr in ("sql", "execute") and node.args:  # type: ignore[union-attr]
-                assert not isinstance(node.args[0], ast.JoinedStr | ast.BinOp), f"{file}:{node.lineno}"
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and call.func.attr in _QUERIES:
+                assert not isinstance(call.args[0], ast.JoinedStr | ast.BinOp), f"{file}:{call.lineno}"
 
 
 # Secrets

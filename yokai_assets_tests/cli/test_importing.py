@@ -55,9 +55,9 @@ def write_tree(folder: Path, count: int) -> Path:
     return folder
 
 
-def run(*arguments: object) -> str:
+def run(*arguments: object, exit_code: int = 0) -> str:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_code, result.output
     return result.output
 
 
@@ -72,7 +72,8 @@ def test_a_tree_is_imported_and_trained(tmp_path: Path, config: Path) -> None:
     assert dict(registry.characters.select("character_id", "member_count").iter_rows()) == {
         "cluster_000": 12, "cluster_001": 8
     }  # fmt: skip
-    run("run", "--config", config, "--skip-segmentation", "--skip-clustering")
+    shown = run("run", "--in-process", "--config", config, "--skip-segmentation", "--skip-clustering", exit_code=1)
+    assert "1 left failed or refused" in shown and "lora_beats_base" in shown, "a LoRA of two steps is refused"
     dataset = read_table(DATASET, layout.table("training_dataset", "cluster_000"))
     assert dataset.height >= 6
     assert list(layout.lora("cluster_000").glob("*.safetensors"))

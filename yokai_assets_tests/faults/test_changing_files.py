@@ -84,7 +84,7 @@ def test_files_that_vanish_appear_and_change_during_a_scan(source: Path, monkeyp
     second = table(source, previous=first)
     assert second.equals(table(source)), "nothing of the disturbed scan is taken for known"
     assert second.height == COUNT - 4 + 1
-    print(f"disturbed: {len(status)} rows, {first.filter(status='unreadable').height} unreadable, then {second.height}")
+    print(f"disturbed: {first.height} rows, {reasons.len()} unreadable; then {second.height} rows, all readable")
 
 
 def test_a_change_during_a_scan_is_seen_by_the_next_run(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +169,13 @@ def running(work: object, stop: threading.Event) -> Iterator[None]:
 
 _UNPRIVILEGED = """
 import json, os, sys
-uid, source, data = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-sys.path[:0] = json.loads(sys.argv[4])
+uid, source = int(sys.argv[1]), sys.argv[2]
+sys.path[:0] = json.loads(sys.argv[3])
 from upath import UPath
 from yokai_assets_tests.faults.test_changing_files import look
+os.chmod(source + "/closed", 0o700)
 look(UPath(source))  # imports everything while it may
+os.chmod(source + "/closed", 0)
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(uid)
@@ -188,18 +190,18 @@ def look(source: UPath) -> dict[str, object]:
     frames = scan_episode(next(e for e in episodes if e.key == "ep"), source, FramesSettings())
     read = [not isinstance(image, FrameError) for _, image in iter_frames(frames, source)]
     training = read_training_folder(source / "ep", trigger="zkr")
-    tree = import_cluster_tree(source, Layout(source / "data", "town")) if os.access(source, os.W_OK) else None
+    tree = import_cluster_tree(source, Layout(source.parent / "data", "town"))
     return {
         "problems": {problem.path: f"{problem.reason} {problem.remedy}" for problem in problems},
         "statuses": frames["status"].to_list(),
         "reasons": frames["reason"].drop_nulls().to_list(),
         "read": read,
         "training": training.problems,
-        "imported": tree.instances.height if tree else None,
+        "imported": [tree.instances.height, *tree.problems],
     }
 
 
-def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_what_may_not_be_read_is_told() -> None:
     """Protects: files and folders without permission are named with reason and remedy; the rest is read."""
     open_to_all = Path("/tmp") / f"yokai-permissions-{os.getpid()}"
     source = open_to_all / "source"
@@ -207,9 +209,10 @@ def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
         for number in range(6):
             write(source / "ep" / f"{number}.png", picture(number))
         write(source / "closed" / "1.png", picture(9))
+        (open_to_all / "data").mkdir()
+        (open_to_all / "data").chmod(0o777)
         (source / "ep" / "3.png").chmod(0)
-        (source / "closed").chmod(0)
-        given = [str(NOBODY), str(source), str(tmp_path), json.dumps(sys.path)]
+        given = [str(NOBODY), str(source), json.dumps(sys.path)]
         done = subprocess.run(
             [sys.executable, "-c", _UNPRIVILEGED, *given], capture_output=True, text=True, check=False
         )
@@ -222,4 +225,5 @@ def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
     assert seen["statuses"].count("unreadable") == 1 and seen["read"].count(False) == 1
     assert "Permission denied" in seen["reasons"][0] and "permissions" in seen["reasons"][0]
     assert [name for name, reason in seen["training"] if "Permission denied" in reason] == ["3.png"]
+    assert seen["imported"][0] == 5 and ["Permission denied" in one for one in seen["imported"][1:]] == [True, True]
     print(f"as another user: {seen['statuses']}, {seen['problems']}")

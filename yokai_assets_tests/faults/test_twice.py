@@ -17,6 +17,7 @@ from yokai_assets.defs.operations.observing import Observer
 from yokai_assets.defs.operations.planning import UPSTREAM, Work
 from yokai_assets.defs.operations.report import RoadReport
 from yokai_assets.defs.operations.session import _shipped_file, open_instance
+from yokai_assets.defs.operations.space import SpaceKeeper
 from yokai_assets.registry import RegistryStore
 from yokai_assets.storage.parquet import read_table
 from yokai_assets.tables import DATASET
@@ -59,8 +60,10 @@ def _make(folder: Path, changes: dict[str, Any], work: Work, barrier: Any, answe
     town = Town(folder, changes)
     definitions = build_definitions({"settings": town.source})
     report = RoadReport()
-    with open_instance(town.source.load()) as instance:
-        runner = InProcessRunner(definitions, instance, town.layout, Observer())
+    settings, observer = town.source.load(), Observer()
+    with open_instance(settings) as instance:
+        space = SpaceKeeper(instance, settings, observer)
+        runner = InProcessRunner(definitions, instance, town.layout, observer, space=space)
         barrier.wait(LIMIT_SECONDS)
         runner.run_all(lambda: iter(()), [work], report)
     answers.put(errors(report))

@@ -67,7 +67,16 @@ class InProcessRunner:
             tags={PROCESS_TAG: str(os.getpid())},
         )
         seconds = time.perf_counter() - start
+        if _is_interrupted(result):
+            raise Interrupted
         failures = failures_of_run(self._instance, result.run_id, work.assets)
         log_failures(self._layout, failures)
         report.add(work, result.success, seconds, failures)
         self._observer.run_ended(work, result.success, seconds, failures)
+
+
+def _is_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Say whether a signal ended a run: Dagster takes it for a failure of the step that it hit, and goes on."""
+    ends = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
+    reasons = [event.job_failure_data.failure_reason for event in ends]
+    return any(reason is not None and reason.value == "UNEXPECTED_TERMINATION" for reason in reasons)
