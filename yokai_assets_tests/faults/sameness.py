@@ -22,11 +22,11 @@ LEFT_OUT = {
 OF_A_PROCESS = {
     *("at", "generated_at", "newest_at", "made_at", "published_at", "read_at", "started_at", "ended_at"),
     *("seconds", "gpu_seconds", "training_seconds", "evaluation_seconds", "steps_per_second", "images_per_second"),
-    *("modelspec.date", "run", "run_id", "peak_memory_bytes"),
-    *("signature", "bytes"),
+    *("date", "run", "run_id", "peak_memory_bytes"),
+    *("signature", "bytes", "storage_bytes"),
 }
-"""Columns and keys that tell of the process, not of what it made: times and durations; the Dagster run that made it
-and the memory it took; sizes and times of files that hold those (`signature`: of a published file)."""
+"""Columns and keys (in the header of a LoRA, their last part) that tell of the process, not of what it made: times and
+durations; the Dagster run and the memory it took; sizes and times of files that hold those (`signature`)."""
 
 
 def unfinished(root: Path) -> list[str]:
@@ -83,7 +83,11 @@ def _of_values(one: Any, two: Any, place: str = "") -> str | None:
     if isinstance(one, dict) and isinstance(two, dict):
         if one.keys() != two.keys():
             return f"keys of {place or 'all'}: {sorted(one.keys() ^ two.keys())}"
-        said = (_of_values(one[key], two[key], f"{place}.{key}") for key in one if key not in OF_A_PROCESS)
+        said = (
+            _of_values(one[key], two[key], f"{place}.{key}")
+            for key in one
+            if key.rpartition(".")[2] not in OF_A_PROCESS
+        )
         return next(filter(None, said), None)
     if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         return next(filter(None, (_of_values(a, b, f"{place}[]") for a, b in zip(one, two, strict=True))), None)
