@@ -31,13 +31,13 @@ real: $(STAMP)  ## Take two clips of a real animated film through the road (fetc
 	$(BIN)/python -m yokai_assets.demo.real
 
 test: $(STAMP)  ## Run all tests, with a sample of the fault suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(STAMP)  ## Run the tests except the end-to-end ones
 	$(BIN)/python -m pytest -m "not end_to_end and not faults"
 
 faults: $(STAMP)  ## Run the whole fault suite: kills, full disks, broken files (an hour; prints figures)
-	$(BIN)/python -m pytest -m faults -s yokai_assets_tests/faults
+	$(BIN)/python -m pytest -m faults -s yokai_assets_tests/faults yokai_assets_tests/cli/test_run.py
 
 lint: $(STAMP)  ## Lint and check the formatting
 	$(BIN)/ruff check .

@@ -393,15 +393,16 @@ def _connection(path: Path, *, is_read_only: bool) -> Iterator[duckdb.DuckDBPyCo
 
 
 def _connect(path: Path, is_read_only: bool) -> duckdb.DuckDBPyConnection:
-    try:
-        return duckdb.connect(str(path), read_only=is_read_only)
-    except duckdb.Error as error:
-        if "WAL" not in str(error) or not _log_of(path).exists():
-            raise
-        # Written by somebody who had the file open that was here before this one was published.
-        _LOG.warning("%s is of a file that was replaced: removed (%s)", _log_of(path), error)
-        _log_of(path).unlink(missing_ok=True)
-        return duckdb.connect(str(path), read_only=is_read_only)
+    for left in reversed(range(_COPY_TRIES)):
+        try:
+            return duckdb.connect(str(path), read_only=is_read_only)
+        except duckdb.Error as error:
+            if not left or "WAL" not in str(error):
+                raise
+            # Written by somebody who had the file open that was here before this one was published, and may again.
+            _LOG.warning("%s is of a file that was replaced: removed (%s)", _log_of(path), error)
+            _log_of(path).unlink(missing_ok=True)
+    raise AssertionError("unreachable")
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def until(found: Callable[[], object], seconds: float = 120) -> object:
     while time.monotonic() < end:
         if value := found():
             return value
-        time.sleep(0.2)
+        time.sleep(0.02)
     raise AssertionError(f"not within {seconds} s")
 
 
@@ -63,7 +63,7 @@ def test_nothing_to_watch_or_stop_is_said(config):
     assert yokai(config, "logs").returncode == 1
 
 
-@pytest.mark.end_to_end
+@pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_the_queue_executes_and_a_killed_worker_is_made_up_for(config):
     """Started where no daemon is; its worker dies by SIGKILL; the run is tried again, and nothing is left behind."""
