@@ -31,7 +31,7 @@ real: $(STAMP)  ## Take two clips of a real animated film through the road (fetc
 	$(BIN)/python -m yokai_assets.demo.real
 
 test: $(STAMP)  ## Run all tests, with a sample of the fault suite
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(STAMP)  ## Run the tests except the end-to-end ones
 	$(BIN)/python -m pytest -m "not end_to_end and not faults"

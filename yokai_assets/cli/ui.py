@@ -40,10 +40,6 @@ def open_ui(config_file: Path | None, host: str, port: int) -> int:
     if daemon:
         click.echo(f"Its runs are executed by the Dagster daemon that is there: process {daemon.pid}")
     command = [sys.executable, "-m", *program, "-w", str(workspace_file()), "-h", host, "-p", str(port)]
-    if os.name == "posix":
-        # In this process's place, so that whoever ends it ends the server.
-        sys.stdout.flush()
-        os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter
     try:
         return subprocess.call(command, env=environment)
     except KeyboardInterrupt:
