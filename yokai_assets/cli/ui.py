@@ -2,11 +2,16 @@
 
 import ipaddress
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
+import psutil
 
 from yokai_assets.settings import load_settings
 
@@ -41,6 +46,22 @@ def open_ui(config_file: Path | None, host: str, port: int) -> int:
         click.echo(f"Its runs are executed by the Dagster daemon that is there: process {daemon.pid}")
     command = [sys.executable, "-m", *program, "-w", str(workspace_file()), "-h", host, "-p", str(port)]
     try:
-        return subprocess.call(command, env=environment)
+        with _ended_with_this():
+            return subprocess.call(command, env=environment)
     except KeyboardInterrupt:
         return 0
+
+
+@contextmanager
+def _ended_with_this() -> Iterator[None]:
+    """Hand a SIGTERM on to the server: else it would stay when this process is ended by one."""
+
+    def hand_on(_number: int, _frame: FrameType | None) -> None:
+        for child in psutil.Process().children():
+            child.terminate()
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

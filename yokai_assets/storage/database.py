@@ -2,12 +2,11 @@
 
 DuckDB lets one process write and then none read. So a publisher works on a copy and renames it over the published
 file: readers are never locked out, keep what they opened, and see the new file when they open it again. Only changed
-partitions are read. Somebody who has the file open for writing locks all others out of it: then a copy is read, with
-what is committed. SQL text is in `sql/`; what the rows mean belongs to the stages.
+partitions are read. How a file is opened, whoever else has it open, is `database_files`' matter; SQL text is in `sql/`;
+what the rows mean belongs to the stages.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,15 @@ from filelock import FileLock, Timeout
 from upath import UPath
 
 from yokai_assets.progress import Progress, silent
-from yokai_assets.storage.files import TEMPORARY_MARK, is_disk_full, is_local, temporary_beside, told_when_full
+from yokai_assets.storage.database_files import (
+    connection_to,
+    copy_database,
+    log_of,
+    readable,
+    remove_database,
+    transaction,
+)
+from yokai_assets.storage.files import TEMPORARY_MARK, is_disk_full, is_local, told_when_full
 from yokai_assets.storage.publishing import (
     WHOLE_TABLE,
     DatabaseError,
@@ -48,7 +55,6 @@ PARTITION_COLUMNS: Mapping[str, str] = {
 """Tables that may come in partitions, and the column that holds the partition's key."""
 
 LOCK_TIMEOUT_SECONDS = 600.0
-_COPY_TRIES, _COPY_PAUSE_SECONDS = 5, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def open_read_only(database: UPath | Path) -> Iterator[duckdb.DuckDBPyConnection
     path = Path(str(database))
     if not path.is_file():
         raise DatabaseError(f"{path}: no database is published yet. Materialize `embedding_index` or `catalog`.")
-    with _readable(path) as readable, _connection(readable, is_read_only=True) as connection:
+    with readable(path) as source, connection_to(source, is_read_only=True) as connection:
         yield connection
 
 
@@ -130,7 +136,7 @@ def _publish_locked(
 ) -> PublishReport:
     for leftover in path.parent.glob(f".{path.name}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)  # of a publisher that was killed: the lock says that none is running
-    with _readable(path) as source:
+    with readable(path) as source:
         return _publish_from(source, path, tables, progress, started)
 
 
@@ -172,7 +178,7 @@ def _published_state(path: Path) -> tuple[dict[str, dict[str, str]], dict[str, t
     """Return table -> partition -> signature, and table -> (sha256 of DDL, model fingerprint)."""
     if not path.exists():
         return {}, {}
-    with _connection(path, is_read_only=True) as connection:
+    with connection_to(path, is_read_only=True) as connection:
         existing = {row[0] for row in connection.execute(load_sql("publishing/select_relations")).fetchall()}
         if not {"published_partitions", "published_tables"} <= existing:
             raise DatabaseError(
@@ -195,20 +201,20 @@ def _write_copy(
         with told_when_full(path):
             return _write_and_rename(source, path, temporary, plans, progress)
     finally:
-        _remove(temporary)
+        remove_database(temporary)
 
 
 def _write_and_rename(
     source: Path, path: Path, temporary: Path, plans: list[TablePlan], progress: Progress
 ) -> tuple[tuple[str, ...], list[PublishProblem]]:
     if source.exists():
-        _copy(source, temporary)
-    with _connection(temporary, is_read_only=False) as connection:
+        copy_database(source, temporary)
+    with connection_to(temporary, is_read_only=False) as connection:
         connection.execute(load_sql("publishing/create_bookkeeping"))
         problems = _apply(connection, plans, progress)
         views = _make_views(connection)
         connection.execute(load_sql("publishing/checkpoint"))
-    _log_of(path).unlink(missing_ok=True)  # of the file that goes: with the new one nobody could open it
+    log_of(path).unlink(missing_ok=True)  # of the file that goes: with the new one nobody could open it
     temporary.replace(path)
     return views, problems
 
@@ -240,7 +246,7 @@ def _apply(connection: duckdb.DuckDBPyConnection, plans: list[TablePlan], progre
 
 
 def _make_table(connection: duckdb.DuckDBPyConnection, plan: TablePlan) -> None:
-    with _transaction(connection):
+    with transaction(connection):
         for view in sql_names("views"):
             if plan.table in required_tables(view):
                 connection.execute(render_sql("publishing/drop_view", view=view.rpartition("/")[2]))
@@ -257,7 +263,7 @@ def _replace_partition(
     connection: duckdb.DuckDBPyConnection, table: str, key: str, file: Path | None, signature: str
 ) -> None:
     """Take the rows of a partition out, and those of `file` in, as one transaction."""
-    with _transaction(connection):
+    with transaction(connection):
         if key == WHOLE_TABLE:
             connection.execute(render_sql("publishing/delete_rows", table=table))
         else:
@@ -292,7 +298,7 @@ def _make_views(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
     wanted = _wanted(tables, "views")
     for name in sql_names("views"):
         view = name.rpartition("/")[2]
-        with _transaction(connection):
+        with transaction(connection):
             connection.execute(render_sql("publishing/drop_view", view=view))
             if view in wanted:
                 connection.execute(load_sql(name))
@@ -308,109 +314,8 @@ def _wanted(tables: set[str], kind: str) -> list[str]:
 
 
 def _views_are_current(path: Path) -> bool:
-    with _connection(path, is_read_only=True) as connection:
+    with connection_to(path, is_read_only=True) as connection:
         existing = {row[0] for row in connection.execute(load_sql("publishing/select_relations")).fetchall()}
         existing |= {row[0] for row in connection.execute(load_sql("publishing/select_macros")).fetchall()}
         tables = {row[0] for row in connection.execute(load_sql("publishing/select_tables")).fetchall()}
     return {*_wanted(tables, "views"), *_wanted(tables, "macros")} <= existing
-
-
-class DatabaseBusyError(DatabaseError):
-    """Another process has the file open for writing: DuckDB lets nobody else open it."""
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[Path]:
-    """Yield the file itself, or a copy where another process has it open for writing: of what is committed.
-
-    Raises:
-        DatabaseError: It is damaged, or written to at such a rate that no copy of it is whole.
-    """
-    try:
-        if path.exists():
-            with _connection(path, is_read_only=True):
-                pass
-    except DatabaseBusyError as error:
-        _LOG.warning("%s A copy is read.", error)
-        with _snapshot(path) as snapshot:
-            yield snapshot
-    else:
-        yield path
-
-
-@contextmanager
-def _snapshot(path: Path) -> Iterator[Path]:
-    snapshot = temporary_beside(path.with_name(f"{path.name}-snapshot"))
-    try:
-        for left in reversed(range(_COPY_TRIES)):
-            _copy(path, snapshot)
-            try:
-                with _connection(snapshot, is_read_only=False):
-                    break  # opened for writing once, which merges the log
-            except DatabaseError:  # copied while the other one was writing
-                if not left:
-                    raise
-                time.sleep(_COPY_PAUSE_SECONDS)
-        yield snapshot
-    finally:
-        _remove(snapshot)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a database with its log, which holds what is committed and not merged yet."""
-    _remove(target)
-    shutil.copyfile(source, target)
-    try:
-        shutil.copyfile(_log_of(source), _log_of(target))
-    except FileNotFoundError:
-        _log_of(target).unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _log_of(path).unlink(missing_ok=True)
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.wal")
-
-
-@contextmanager
-def _connection(path: Path, *, is_read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    try:
-        connection = _connect(path, is_read_only)
-    except duckdb.Error as error:
-        if "Conflicting lock" in str(error):
-            raise DatabaseBusyError(f"{path}: another process has it open for writing ({error}).") from error
-        raise DatabaseError(
-            f"{path}: cannot be opened as a DuckDB file ({error}). Delete it and materialize `embedding_index` and "
-            "`catalog` again: it holds nothing that the Parquet tables do not."
-        ) from error
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def _connect(path: Path, is_read_only: bool) -> duckdb.DuckDBPyConnection:
-    for left in reversed(range(_COPY_TRIES)):
-        try:
-            return duckdb.connect(str(path), read_only=is_read_only)
-        except duckdb.Error as error:
-            if not left or "WAL" not in str(error):
-                raise
-            # Written by somebody who had the file open that was here before this one was published, and may again.
-            _LOG.warning("%s is of a file that was replaced: removed (%s)", _log_of(path), error)
-            _log_of(path).unlink(missing_ok=True)
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.begin()
-    try:
-        yield
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()

@@ -92,7 +92,12 @@ def train_lora(
         OptimizerMissingError: The optimizer's package is not installed.
         StateRefusedError: Another training lies there, and `on_other_training` is `refuse`.
         ExportError: A written LoRA does not match the trained adapter.
+        NotADirectoryError: A file lies where its folder is to be.
     """
+    if files.folder.exists() and not files.folder.is_dir():
+        raise NotADirectoryError(
+            f"{files.folder}: is a file where the folder of a LoRA is to be. Move it, train again."
+        )
     if on_other_training == "refuse":
         _require_own_checkpoints(files)
     if base is None:

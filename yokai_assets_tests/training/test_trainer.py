@@ -395,6 +395,14 @@ def test_a_diverging_training_says_so(base: BaseModel, layout: Layout, monkeypat
     ]
 
 
+def test_a_file_where_the_folder_is_to_be_is_named_before_anything_is_encoded(base: BaseModel, layout: Layout) -> None:
+    """A stray file must not end as 'Not a directory' without a remedy."""
+    layout.lora(CHARACTER).parent.mkdir(parents=True)
+    layout.lora(CHARACTER).write_text("stray")
+    with pytest.raises(NotADirectoryError, match=r"is a file where the folder of a LoRA is to be\. Move it"):
+        train(base, layout)
+
+
 def test_target_modules_that_match_nothing_are_named(base: BaseModel, layout: Layout) -> None:
     """A typing error would train nothing."""
     with pytest.raises(TargetModulesError, match="to_nothing"):

@@ -19,10 +19,11 @@ from typing import Any
 
 import dagster as dg
 
+from yokai_assets.defs.operations.ahead import assets_of, runs_ahead
 from yokai_assets.defs.operations.daemons import Daemon
 from yokai_assets.defs.operations.failing import asset_of_step, failures_of_run, log_failures
 from yokai_assets.defs.operations.observing import Observer
-from yokai_assets.defs.operations.planning import UPSTREAM, Work
+from yokai_assets.defs.operations.planning import Work
 from yokai_assets.defs.operations.report import Interrupted, RoadReport
 from yokai_assets.defs.operations.space import SpaceKeeper
 from yokai_assets.defs.operations.workers import release_dead_runs
@@ -41,13 +42,6 @@ _RETRY_SECONDS = 180.0
 """A retry that Dagster has announced and not launched for so long does not come."""
 
 _CANCEL_SECONDS = 60.0
-_AHEAD = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 _PROGRESS = re.compile(r"^(\d+)/(\d+)\s*(.*)$")
 
 
@@ -147,8 +141,8 @@ class QueueRunner:
     def _foreign_run(self, work: Work) -> str | None:
         """Return a run on its way, launched by others, that makes any of the work's assets."""
         tags = {PARTITION_TAG: work.partition} if work.partition else None
-        for run in self._instance.get_runs(filters=dg.RunsFilter(statuses=_AHEAD, tags=tags)):
-            if run.tags.get(ROAD_TAG) != self._road_id and _assets_of(run) & set(work.assets):
+        for run in runs_ahead(self._instance, tags):
+            if run.tags.get(ROAD_TAG) != self._road_id and assets_of(run) & set(work.assets):
                 return run.run_id
         return None
 
@@ -257,12 +251,6 @@ class _Queue:
         wanted = {work.partition for work in self.pending} | ({also.partition} if also else set())
         self.planned_at = time.time()
         self.pending = [work for work in self._plan() if work.partition in wanted]
-
-
-def _assets_of(run: dg.DagsterRun) -> set[str]:
-    if run.asset_selection:
-        return {key.to_user_string() for key in run.asset_selection}
-    return set(UPSTREAM.get(run.job_name, ()))
 
 
 def _name(work: Work) -> str:

@@ -12,8 +12,9 @@ from upath import UPath
 
 from yokai_assets.analysis import read_profile
 from yokai_assets.defs.operations import jobs
+from yokai_assets.defs.operations.ahead import assets_of, runs_ahead
 from yokai_assets.defs.operations.failing import asset_of_step
-from yokai_assets.defs.operations.planning import UPSTREAM, Planner
+from yokai_assets.defs.operations.planning import Planner
 from yokai_assets.frames.episodes import discover_episodes
 from yokai_assets.gallery.scenes import load_scenes
 from yokai_assets.progress import Progress, silent
@@ -25,13 +26,6 @@ from yokai_assets.storage.layout import Layout
 
 _READERS = frozenset(("character_profile", "captions", "training_dataset"))
 _JUDGES = frozenset(("lora_model", "lora_evaluation", "published_lora"))
-_AHEAD = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def plan_now(instance: dg.DagsterInstance, settings: Settings) -> RetentionPlan:
@@ -102,7 +96,7 @@ def _untouchable_episodes(
     for episode in made:
         if episode not in present:
             yield episode, f"it is not in {source}: its layers could not be made again"
-    for run in _runs_ahead(instance):
+    for run in runs_ahead(instance):
         if (key := run.tags.get("dagster/partition")) in present:
             yield key, f"run {run.run_id[:8]} is making it"
     for work in planner.episodes([episode for episode in sources if episode.key in set(made)]):
@@ -138,25 +132,15 @@ def _to_be_made(planner: Planner, trainable: list[str]) -> Iterator[_Need]:
 
 def _at_work(instance: dg.DagsterInstance, trainable: list[str]) -> Iterator[_Need]:
     known = set(trainable)
-    for run in _runs_ahead(instance):
+    for run in runs_ahead(instance):
         key = run.tags.get("dagster/partition", "")
-        if key in known and (pending := _pending(_assets_of(run)) - _finished(instance, run)):
+        if key in known and (pending := _pending(assets_of(run)) - _finished(instance, run)):
             why = f"run {run.run_id[:8]} is making it"
             yield _Need(key, why, reads_layers=bool(_READERS & pending), is_now=True)
 
 
 def _pending(assets: tuple[str, ...] | set[str]) -> frozenset[str]:
     return (_READERS | _JUDGES) & frozenset(assets)
-
-
-def _runs_ahead(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    return list(instance.get_runs(filters=dg.RunsFilter(statuses=_AHEAD)))
-
-
-def _assets_of(run: dg.DagsterRun) -> set[str]:
-    if run.asset_selection:
-        return {key.to_user_string() for key in run.asset_selection}
-    return set(UPSTREAM.get(run.job_name, ()))
 
 
 def _finished(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:

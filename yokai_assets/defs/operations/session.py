@@ -16,6 +16,7 @@ from uuid import uuid4
 import dagster as dg
 
 from yokai_assets.definitions import build_definitions
+from yokai_assets.defs.operations.ahead import runs_ahead
 from yokai_assets.defs.operations.daemons import Daemon
 from yokai_assets.defs.operations.in_process import InProcessRunner
 from yokai_assets.defs.operations.launching import Road
@@ -164,7 +165,7 @@ def open_queued_road(
                 )
                 yield Road(instance, settings, runner, observer, space)
         finally:
-            if daemon.has_started_one and (others := _runs_on_their_way(instance)):
+            if daemon.has_started_one and (others := len(runs_ahead(instance))):
                 observer.notice(f"{others} runs of others are on their way: the Dagster daemon stays")
             else:
                 daemon.close()
@@ -198,11 +199,6 @@ def _explicit(source: SettingsResource, room: RunRoom) -> tuple[str, dict[str, A
         path = room.folder / "no-settings.toml"
         write_text(path, "# No settings file was given to the run. An empty one, so that none is looked for.\n")
     return str(path), values
-
-
-def _runs_on_their_way(instance: dg.DagsterInstance) -> int:
-    statuses = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-    return instance.get_runs_count(filters=dg.RunsFilter(statuses=statuses))
 
 
 def announce(decisions: Sequence[Decision], fingerprint: str, settings: Settings) -> None:
