@@ -399,7 +399,7 @@ def test_a_file_where_the_folder_is_to_be_is_named_before_anything_is_encoded(ba
     """A stray file must not end as 'Not a directory' without a remedy."""
     layout.lora(CHARACTER).parent.mkdir(parents=True)
     layout.lora(CHARACTER).write_text("stray")
-    with pytest.raises(NotADirectoryError, match=r"is a file where a LoRA's folder is to be\. Move it"):
+    with pytest.raises(NotADirectoryError, match=r"is a file where the folder of a LoRA is to be\. Move it"):
         train(base, layout)
 
 
