@@ -1,7 +1,8 @@
-"""Letting go of what killed processes held."""
+"""Letting go of what killed processes held, and what becomes of their runs."""
 
 import dagster as dg
 
+from yokai_assets.defs.operations.ahead import RETRY_TAG, WILL_RETRY_TAG, runs_ahead
 from yokai_assets.defs.operations.workers import PROCESS_TAG, release_dead_runs
 from yokai_assets.defs.policies import GPU_POOL
 
@@ -21,6 +22,17 @@ def test_slots_of_killed_and_of_ended_runs_are_free_again(instance: dg.DagsterIn
     assert len(release_dead_runs(instance)) == 1
     assert storage.get_concurrency_info(GPU_POOL).active_slot_count == 0
     assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.FAILURE}
+
+
+def test_a_killed_run_that_will_be_tried_again_is_on_its_way(instance: dg.DagsterInstance) -> None:
+    """After a power cut the next start must not launch beside Dagster's own retry: both would train the character."""
+    failed = dg.DagsterRunStatus.FAILURE
+    instance.create_run_for_job(nothing, status=failed, tags={"yokai/x": "1"})
+    coming = instance.create_run_for_job(nothing, status=failed, tags={"yokai/x": "1", WILL_RETRY_TAG: "true"})
+    assert [run.run_id for run in runs_ahead(instance, {"yokai/x": "1"})] == [coming.run_id]
+    assert not runs_ahead(instance, {"yokai/x": "2"})
+    instance.add_run_tags(coming.run_id, {RETRY_TAG: "the new one"})
+    assert not runs_ahead(instance)
 
 
 @dg.job

@@ -158,14 +158,23 @@ def _listen(pid: int, pipe: Connection, kill: Kill | None, journal: Journal) -> 
             break
         if kind == "step":
             step = value
-            if kill and kill.kind == "clock" and due is None and journal.rank(step) >= journal.rank(kill.step):
-                seconds = journal.seconds[journal.rank(kill.step)] if step == kill.step else 0.0
-                due = time.monotonic() + kill.share * seconds
+            if kill and kill.kind == "clock":
+                due = _due(kill, step, journal, due)
         elif kind == "hit":
             hit = value
         else:
             said[kind] = value
     return hit, said
+
+
+def _due(kill: Kill, step: Step, journal: Journal, due: float | None) -> float | None:
+    """Return when to kill by the clock: within the step that is meant; at once where that is over before its time."""
+    wanted, here = journal.rank(kill.step), journal.rank(step)
+    if here > wanted:
+        return time.monotonic()
+    if here == wanted and due is None:
+        return time.monotonic() + kill.share * journal.seconds[wanted]
+    return due
 
 
 def let_everything_pass() -> None:
@@ -285,7 +294,7 @@ def _is_written(args: tuple[Any, ...]) -> bool:
 def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     """Return kills in the order of the road: one in every asset if there are enough, the rest where most moments are.
 
-    Every third is by the clock. Every eighth comes right after another one, while the next process tidies up.
+    Every third is by the clock (not in the last step, which would end first). Every eighth comes right after another one, while the next process tidies up.
     """
     draw = random.Random(seed)
     tidying = [Kill(BEGINNING, "moment", 0.3 * draw.random()) for _ in range(count // 8)]
@@ -301,6 +310,7 @@ def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     chosen += draw.choices(journal.steps, weights, k=count - len(chosen))
     chosen.sort(key=journal.rank)
     clocked = set(draw.sample(range(count), k=count // 3))
+    clocked -= {i for i, step in enumerate(chosen) if step == journal.steps[-1]}
     kills = [Kill(step, "clock" if i in clocked else "moment", draw.random()) for i, step in enumerate(chosen)]
     for kill in tidying:
         kills.insert(draw.randrange(1, len(kills)), kill)

@@ -129,7 +129,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_after_a_power_cut_the_queue_goes_on(machine: Machine) -> None:
-    """Command, daemon, code server and worker gone at once, with a slot taken: the next start makes what is missing."""
+    """Command, daemon, code server and worker gone at once, with a slot taken: the next start makes what is missing, once."""
     with machine.publishing.acquire():
         machine.run()
         machine.until_catalog_works()
@@ -138,6 +138,10 @@ def test_after_a_power_cut_the_queue_goes_on(machine: Machine) -> None:
     assert machine.run().wait(400) == 0, machine.room.log.read_text()
     print(f"power cut: {killed} processes killed; made {time.monotonic() - start:.0f} s after the next start")
     machine.assert_all_is_made()
+    with dg.DagsterInstance.from_config(str(machine.home)) as instance:
+        killed_run, *again = reversed(instance.get_runs())
+    assert killed_run.status == dg.DagsterRunStatus.FAILURE
+    assert [run.parent_run_id for run in again] == [killed_run.run_id], "Dagster's retry makes it, nobody else"
 
 
 def test_a_killed_daemon_is_replaced(machine: Machine) -> None:

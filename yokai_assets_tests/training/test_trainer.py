@@ -1,8 +1,7 @@
-"""One character's training as a whole: what is saved, what is continued, what is refused."""
+"""One character's training as a whole: what is learnt, saved, recorded and told."""
 
 import hashlib
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,38 +13,23 @@ import torch
 from yokai_assets import __version__
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.storage.layout import Layout
-from yokai_assets.training import trainer
 from yokai_assets.training.adapters import TargetModulesError
 from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.cache import TensorCache
-from yokai_assets.training.checkpoints import StateRefusedError
 from yokai_assets.training.encoding import encode_dataset
 from yokai_assets.training.export import ExportError, read_header
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.images import items_of
 from yokai_assets.training.loop import TrainingDivergedError, TrainingLoop
-from yokai_assets.training.record import TrainingResult, finished_checkpoints
 from yokai_assets.training.trainer import train_lora
-from yokai_assets_tests.training.tiny import CHARACTER, make_dataset, make_settings, read_curves, tiny_training
-
-
-def train(base: BaseModel, layout: Layout, seed: int = 0, **changes: Any) -> TrainingResult:
-    settings = make_settings(layout.root, **changes)
-    return train_lora(*tiny_training(layout), settings, "cpu", seed, header={"h": "1"}, base=base)
-
-
-class StoppedError(Exception):
-    pass
-
-
-def stop_after_first_save(monkeypatch: pytest.MonkeyPatch) -> None:
-    save = trainer.save_state
-
-    def save_and_stop(*args: Any) -> None:
-        save(*args)
-        raise StoppedError
-
-    monkeypatch.setattr(trainer, "save_state", save_and_stop)
+from yokai_assets_tests.training.tiny import (
+    CHARACTER,
+    make_dataset,
+    make_layout,
+    make_settings,
+    tiny_training,
+    train,
+)
 
 
 def test_a_training_makes_verified_checkpoints_and_a_record(base: BaseModel, layout: Layout) -> None:
@@ -115,56 +99,10 @@ def test_prompts_without_the_trigger_stay_what_they_were(base: BaseModel, layout
 
 def test_the_same_inputs_give_the_same_lora(base: BaseModel, layout: Layout, tmp_path: Any) -> None:
     """And another seed gives another one."""
-    from yokai_assets_tests.training.tiny import make_layout
-
     one = train(base, layout).checkpoints[-1].path.read_bytes()
     other = train(base, make_layout(tmp_path / "other")).checkpoints[-1].path.read_bytes()
     assert one == other
     assert train(base, layout, seed=1).checkpoints[-1].path.read_bytes() != one
-
-
-def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train_step(self: TrainingLoop) -> None:
-        pytest.fail("a step was trained")
-
-    monkeypatch.setattr(TrainingLoop, "train_step", train_step)
-
-
-def test_a_finished_training_is_not_done_again(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A step that is executed again after everything was saved costs no hours and gives the same result."""
-    first = train(base, layout)
-    files = {checkpoint.path.name: checkpoint.path.read_bytes() for checkpoint in first.checkpoints}
-    with monkeypatch.context() as patch:
-        refuse_to_train(patch)
-        again = train(base, layout)
-    assert (first.was_finished, again.was_finished) == (False, True)
-    assert {checkpoint.path.name: checkpoint.path.read_bytes() for checkpoint in again.checkpoints} == files
-    for name in ("losses", "grad_norms"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
-    assert again.validation_losses == first.validation_losses
-    assert again.environment == first.environment
-    assert not layout.training_state(CHARACTER).exists()
-
-
-@pytest.mark.parametrize("damage", ["gone", "torn", "swapped", "record"])
-def test_a_finished_training_without_its_files_is_done_again(base: BaseModel, layout: Layout, damage: str) -> None:
-    """A record is believed only with every checkpoint that it names there and whole."""
-    first = train(base, layout)
-    path = first.checkpoints[0].path
-    before = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    elif damage == "torn":
-        path.write_bytes(before[:-8])
-    elif damage == "swapped":
-        path.write_bytes(first.checkpoints[1].path.read_bytes())
-    else:
-        TrainingFiles.of_character(layout, CHARACTER).record.write_text('{"checkpoints": []}')
-    again = train(base, layout)
-    assert not again.was_finished
-    assert path.read_bytes() == before
 
 
 def test_a_dataset_that_a_kill_left_aside_is_found(base: BaseModel, layout: Layout) -> None:
@@ -186,89 +124,6 @@ def test_what_is_not_done_as_asked_is_told(base: BaseModel, layout: Layout) -> N
     for was_finished in (False, True):
         result = train_lora(*tiny_training(layout), settings, "cpu", 0, header={}, base=noted)
         assert (result.was_finished, result.problems) == (was_finished, wanted)
-
-
-def test_a_fresh_start_takes_back_the_old_record_first(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed halfway, a new training leaves no record that vouches for files of two trainings."""
-    train(base, layout, save_every_n_steps=2)
-    with monkeypatch.context() as patch:
-
-        def stop(self: Any, is_fresh: bool) -> None:
-            assert is_fresh
-            raise StoppedError
-
-        patch.setattr(trainer._Run, "_remove_files", stop)
-        with pytest.raises(StoppedError):
-            train(base, layout, learning_rate=2e-2)
-    assert finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER)) == []
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout, learning_rate=2e-2)
-    assert finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER)) == []
-    finished = train(base, layout, learning_rate=2e-2)
-    assert (
-        [c.step for c in finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER))]
-        == [c.step for c in finished.checkpoints]
-        == [3, 6]
-    )
-
-
-def test_an_interrupted_training_is_continued(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And its curves show every step once."""
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
-    result = train(base, layout, keep_training_state=True)
-    assert result.resumed_from_step == 3
-    curves = read_curves(TrainingFiles.of_character(layout, CHARACTER))
-    assert [step for step, _ in curves["train/loss"]] == [1, 2, 3, 4, 5, 6]
-    assert [loss for _, loss in curves["train/loss"]] == pytest.approx(result.losses.tolist())
-    assert [norm for _, norm in curves["train/grad_norm"]] == pytest.approx(result.grad_norms.tolist())
-    assert [rate for _, rate in curves["train/learning_rate"]] == pytest.approx(result.learning_rates.tolist())
-    assert [(step, pytest.approx(loss)) for step, loss in curves["validation/loss"]] == result.validation_losses
-
-
-@pytest.mark.parametrize("is_finished", [False, True])
-def test_where_another_training_lies_it_can_be_left_alone(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, is_finished: bool
-) -> None:
-    """A person who mistypes an option must not lose a night's training to it."""
-    if is_finished:
-        train(base, layout)
-    else:
-        with monkeypatch.context() as patch, pytest.raises(StoppedError):
-            stop_after_first_save(patch)
-            train(base, layout)
-    folder = layout.lora(CHARACTER)
-    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-    other = make_settings(layout.root, network_dim=8)
-    with pytest.raises(StateRefusedError, match="network_dim changed from 4 to 8"):
-        train_lora(*tiny_training(layout), other, "cpu", 0, header={}, base=base, on_other_training="refuse")
-    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
-    again = make_settings(layout.root)
-    result = train_lora(*tiny_training(layout), again, "cpu", 0, header={"h": "1"}, base=base)
-    assert (result.was_finished, result.resumed_from_step) == ((True, 0) if is_finished else (False, 3))
-
-
-def test_files_of_others_are_not_taken_for_checkpoints(base: BaseModel, layout: Layout) -> None:
-    """A folder may hold kohya's own checkpoints of the same name; a fresh start removes only ours."""
-    folder = layout.lora(CHARACTER)
-    folder.mkdir(parents=True)
-    foreign = [folder / f"{CHARACTER}-step00000500.safetensors", folder / f"{CHARACTER}-stepmother.safetensors"]
-    for file in foreign:
-        file.write_bytes(b"somebody's")
-    train(base, layout, max_train_steps=1)
-    assert all(file.read_bytes() == b"somebody's" for file in foreign)
-    TrainingFiles.of_character(layout, CHARACTER).record.unlink()
-    with pytest.raises(StateRefusedError, match="unknown training"):
-        train_lora(
-            *tiny_training(layout), make_settings(layout.root), "cpu", 0, header={}, base=base,
-            on_other_training="refuse",
-        )  # fmt: skip
 
 
 def test_modules_that_no_file_can_hold_show_before_training(sdxl_base: BaseModel, layout: Layout) -> None:
@@ -319,67 +174,6 @@ def test_a_preset_fills_what_is_unset_and_what_is_far_off_is_told(base: BaseMode
     assert [problem for problem in far.problems if problem[0] == "training.resolution_px" and "32" in problem[1]]
 
 
-@pytest.mark.parametrize(
-    ("change", "word"), [({"learning_rate": 2e-2}, "learning_rate changed from 0.01 to 0.02"), ({"seed": 1}, "seed")]
-)
-def test_a_state_of_other_settings_is_refused_in_words(
-    base: BaseModel,
-    layout: Layout,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    change: dict[str, Any],
-    word: str,
-) -> None:
-    """Half of a LoRA with one learning rate and half with another would be what nobody asked for."""
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
-    with caplog.at_level(logging.WARNING):
-        result = train(base, layout, **change)
-    assert result.resumed_from_step == 0
-    assert word in caplog.text
-
-
-def test_a_state_of_other_images_is_refused_in_words(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A re-made dataset starts a new training."""
-    settings = make_settings(layout.root)
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
-    dataset = make_dataset(layout, seed=5)
-    with caplog.at_level(logging.WARNING):
-        result = train_lora(*tiny_training(layout, dataset), settings, "cpu", 0, header={}, base=base)
-    assert result.resumed_from_step == 0
-    assert "training images, masks or captions changed" in caplog.text
-
-
-def test_a_damaged_state_starts_fresh(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A disk fault costs the steps, not the run."""
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
-    state = layout.training_state(CHARACTER) / "state.pt"
-    state.write_bytes(state.read_bytes()[:-200])
-    with caplog.at_level(logging.WARNING):
-        assert train(base, layout).resumed_from_step == 0
-    assert "state.pt" in caplog.text
-
-
-def test_checkpoints_of_an_earlier_training_do_not_stay(base: BaseModel, layout: Layout) -> None:
-    """Evaluation would judge them beside the new ones; a published LoRA of the same folder stays."""
-    train(base, layout, save_every_n_steps=2)
-    published = layout.lora(CHARACTER) / f"{CHARACTER}.safetensors"
-    published.write_bytes(b"published")
-    result = train(base, layout, save_every_n_steps=3)
-    steps = sorted(file.name for file in layout.lora(CHARACTER).glob(f"{CHARACTER}-step*.safetensors"))
-    assert steps == [checkpoint.path.name for checkpoint in result.checkpoints]
-    assert published.read_bytes() == b"published"
-
-
 def test_a_diverging_training_says_so(base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """A LoRA of NaNs must never be saved."""
     original = TrainingLoop._error
@@ -418,8 +212,6 @@ def test_sdxl_trains_with_its_size_conditioning(sdxl_base: BaseModel, layout: La
 
 def test_the_background_weight_changes_what_is_learnt(base: BaseModel, layout: Layout, tmp_path: Any) -> None:
     """The masked loss must reach the gradients."""
-    from yokai_assets_tests.training.tiny import make_layout
-
     masked = train(base, layout, background_loss_weight=0.0).losses
     unmasked = train(base, make_layout(tmp_path / "other"), background_loss_weight=1.0).losses
     assert not np.allclose(masked, unmasked)

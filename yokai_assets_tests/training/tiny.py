@@ -5,14 +5,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from PIL import Image
 from upath import UPath
 
 from yokai_assets.settings.training import TrainingSettings
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tables.catalogue import DATASET
+from yokai_assets.training import trainer
+from yokai_assets.training.base_model import BaseModel
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.images import TrainingItem, items_of
+from yokai_assets.training.record import TrainingResult
 
 CHARACTER = "cluster_000"
 
@@ -203,3 +207,24 @@ def read_curves(files: TrainingFiles) -> dict[str, list[tuple[int, float]]]:
             for value in event.summary.value:
                 curves.setdefault(value.tag, []).append((event.step, value.simple_value))
     return curves
+
+
+def train(base: BaseModel, layout: Layout, seed: int = 0, **changes: Any) -> TrainingResult:
+    """Train the small dataset, with these settings changed."""
+    settings = make_settings(layout.root, **changes)
+    return trainer.train_lora(*tiny_training(layout), settings, "cpu", seed, header={"h": "1"}, base=base)
+
+
+class StoppedError(Exception):
+    """Raised where a test ends a training."""
+
+
+def stop_after_first_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the next training (StoppedError) once its first state is saved."""
+    save = trainer.save_state
+
+    def save_and_stop(*args: Any) -> None:
+        save(*args)
+        raise StoppedError
+
+    monkeypatch.setattr(trainer, "save_state", save_and_stop)

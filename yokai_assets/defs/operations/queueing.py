@@ -19,7 +19,7 @@ from typing import Any
 
 import dagster as dg
 
-from yokai_assets.defs.operations.ahead import assets_of, runs_ahead
+from yokai_assets.defs.operations.ahead import RETRY_SECONDS, RETRY_TAG, WILL_RETRY_TAG, assets_of, runs_ahead
 from yokai_assets.defs.operations.daemons import Daemon
 from yokai_assets.defs.operations.failing import asset_of_step, failures_of_run, log_failures
 from yokai_assets.defs.operations.observing import Observer
@@ -35,12 +35,8 @@ ROAD_TAG = "yokai/road"
 WHY_TAG = "yokai/why"
 PARTITION_TAG = "dagster/partition"
 
-_WILL_RETRY_TAG, _RETRY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
 _POLL_SECONDS = 2.0
 _LOOK_AFTER_SECONDS = 10.0
-_RETRY_SECONDS = 180.0
-"""A retry that Dagster has announced and not launched for so long does not come."""
-
 _CANCEL_SECONDS = 60.0
 _PROGRESS = re.compile(r"^(\d+)/(\d+)\s*(.*)$")
 
@@ -127,8 +123,9 @@ class QueueRunner:
             work = queue.pending.pop(0)
             foreign = self._foreign_run(work)
             if foreign:
-                self._observer.notice(f"{_name(work)}: somebody else's run {foreign[:8]} makes it; waiting for that")
-                flights.append(_Flight(work, foreign, is_foreign=True))
+                whose = "a killed run that Dagster tries again" if foreign.is_finished else "somebody else's run"
+                self._observer.notice(f"{_name(work)}: {whose} makes it ({foreign.run_id[:8]}); waiting for that")
+                flights.append(_Flight(work, foreign.run_id, is_foreign=True))
             else:
                 flights.append(_Flight(work, self._launch(work)))
 
@@ -138,12 +135,12 @@ class QueueRunner:
             tags[PARTITION_TAG] = work.partition
         return self._workspace.launch(work.job, work.assets, tags, self._run_config)
 
-    def _foreign_run(self, work: Work) -> str | None:
+    def _foreign_run(self, work: Work) -> dg.DagsterRun | None:
         """Return a run on its way, launched by others, that makes any of the work's assets."""
         tags = {PARTITION_TAG: work.partition} if work.partition else None
         for run in runs_ahead(self._instance, tags):
             if run.tags.get(ROAD_TAG) != self._road_id and assets_of(run) & set(work.assets):
-                return run.run_id
+                return run
         return None
 
     def _has_foreign_success_since(self, at: float) -> bool:
@@ -170,9 +167,9 @@ class QueueRunner:
 
     def _is_tried_again(self, flight: _Flight, run: dg.DagsterRun) -> bool:
         """Say whether Dagster tries a run again whose process was killed; the flight goes on with the new run."""
-        if run.tags.get(_WILL_RETRY_TAG) != "true":
+        if run.tags.get(WILL_RETRY_TAG) != "true":
             return False
-        again = run.tags.get(_RETRY_TAG)
+        again = run.tags.get(RETRY_TAG)
         if again:
             self._observer.notice(f"{_name(flight.work)}: run {run.run_id[:8]} was killed; tried again: {again[:8]}")
             if flight.is_started:
@@ -180,7 +177,7 @@ class QueueRunner:
             flight.run_id, flight.cursor, flight.ended_seconds, flight.is_started = again, None, None, False
             return True
         flight.ended_seconds = flight.ended_seconds or time.monotonic()
-        return time.monotonic() - flight.ended_seconds < _RETRY_SECONDS
+        return time.monotonic() - flight.ended_seconds < RETRY_SECONDS
 
     def _follow(self, flight: _Flight, run: dg.DagsterRun) -> None:
         if run.status != dg.DagsterRunStatus.STARTED:
