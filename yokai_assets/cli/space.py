@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,22 @@ from yokai_assets.storage.sizes import stage_bytes
 _REASONS_SHOWN = 8
 
 
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """What is to be shown: what may go and, where it has gone, the result and the bytes of each stage after it."""
+
+    settings: Settings
+    plan: RetentionPlan
+    result: RetentionResult | None
+    after: dict[str, int] | None
+    room: Room | None
+    rates: Rates
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.settings)
+
+
 def show_space(
     config_file: Path | None,
     output_dir: str | None,
@@ -47,24 +64,17 @@ def show_space(
         else:
             plan = plan_now(instance, settings)
     after = stage_bytes(layout) if result else None
-    room, rates = room_of(settings), rates_of(layout, after or plan.stage_bytes)
+    space = _Space(settings, plan, result, after, room_of(settings), rates_of(layout, after or plan.stage_bytes))
     if as_json:
-        print(json.dumps(_as_json(settings, plan, result, after, room, rates), indent=2))
+        print(json.dumps(_as_json(space), indent=2))
     else:
-        _print(Console(highlight=False), settings, plan, result, after, room, rates)
+        _print(Console(highlight=False), space)
     return 1 if result and result.problems else 0
 
 
-def _print(
-    console: Console,
-    settings: Settings,
-    plan: RetentionPlan,
-    result: RetentionResult | None,
-    after: dict[str, int] | None,
-    room: Room | None,
-    rates: Rates,
-) -> None:
-    console.print(_stage_table(plan, after))
+def _print(console: Console, space: _Space) -> None:
+    plan, result = space.plan, space.result
+    console.print(_stage_table(plan, space.after))
     for removal in _by_reason(plan.removals):
         console.print(f"  [cyan]{'removed' if result else 'may go'}[/] {removal}", soft_wrap=True)
     reasons = _by_reason(plan.kept)
@@ -72,7 +82,7 @@ def _print(
         console.print(f"  [yellow]needed[/] {kept}", soft_wrap=True)
     if len(reasons) > _REASONS_SHOWN:
         console.print(f"  [dim]... and {len(reasons) - _REASONS_SHOWN} more reasons (--json)[/]")
-    removed = removed_layers(Layout.of(settings))
+    removed = removed_layers(space.layout)
     if removed:
         console.print(f"  [dim]layers of {len(removed)} episodes are removed; what reads them makes them again[/]")
     if result:
@@ -81,15 +91,15 @@ def _print(
             console.print(f"  [red]left[/] {escape(problem)}", soft_wrap=True)
     elif plan.removals:
         console.print(f"[bold]{in_words(plan.size_bytes)}[/] may go: `yokai space --apply`, with the same options.")
-    elif settings.retention.layers == "keep":
+    elif space.settings.retention.layers == "keep":
         console.print(
             "Nothing would be removed: `retention.layers` is `keep`. What would go otherwise: "
             "`yokai space --layers until_dataset`."
         )
     else:
         console.print("Nothing may go now.")
-    if room:
-        console.print(_room_in_words(settings, room, rates), soft_wrap=True)
+    if space.room:
+        console.print(_room_in_words(space.settings, space.room, space.rates), soft_wrap=True)
 
 
 def _stage_table(plan: RetentionPlan, after: dict[str, int] | None) -> Table:
@@ -161,19 +171,13 @@ def _room_in_words(settings: Settings, room: Room, rates: Rates) -> str:
     return words
 
 
-def _as_json(
-    settings: Settings,
-    plan: RetentionPlan,
-    result: RetentionResult | None,
-    after: dict[str, int] | None,
-    room: Room | None,
-    rates: Rates,
-) -> dict[str, Any]:
-    episodes, episode_bytes, characters, character_bytes = _to_come(settings, rates)
+def _as_json(space: _Space) -> dict[str, Any]:
+    plan, result, room = space.plan, space.result, space.room
+    episodes, episode_bytes, characters, character_bytes = _to_come(space.settings, space.rates)
     removals = result.done if result else plan.removals
     return {
-        "policy": settings.retention.model_dump(mode="json"),
-        "stage_bytes": {"before": dict(plan.stage_bytes), "after": after},
+        "policy": space.settings.retention.model_dump(mode="json"),
+        "stage_bytes": {"before": dict(plan.stage_bytes), "after": space.after},
         "is_applied": result is not None,
         "freed_bytes": result.freed_bytes if result else plan.size_bytes,
         "removals": [
@@ -186,7 +190,7 @@ def _as_json(
         "problems": list(result.problems) if result else [],
         "removed_layers": {
             episode: {kind.value: removed.model_dump(mode="json") for kind, removed in kinds.items()}
-            for episode, kinds in removed_layers(Layout.of(settings)).items()
+            for episode, kinds in removed_layers(space.layout).items()
         },
         "room": {"place": room.place, "free_bytes": room.free_bytes, "reserved_bytes": room.reserved_bytes}
         if room

@@ -294,7 +294,8 @@ def _is_written(args: tuple[Any, ...]) -> bool:
 def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     """Return kills in the order of the road: one in every asset if there are enough, the rest where most moments are.
 
-    Every third is by the clock (not in the last step, which would end first). Every eighth comes right after another one, while the next process tidies up.
+    Every third is by the clock (not in the last step, which would end first). Every eighth comes right after another
+    one, while the next process tidies up.
     """
     draw = random.Random(seed)
     tidying = [Kill(BEGINNING, "moment", 0.3 * draw.random()) for _ in range(count // 8)]

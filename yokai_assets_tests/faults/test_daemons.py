@@ -129,7 +129,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_after_a_power_cut_the_queue_goes_on(machine: Machine) -> None:
-    """Command, daemon, code server and worker gone at once, with a slot taken: the next start makes what is missing, once."""
+    """Command, daemon, code server, worker gone at once, a slot taken: the next start makes what is missing, once."""
     with machine.publishing.acquire():
         machine.run()
         machine.until_catalog_works()

@@ -2,7 +2,6 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +19,6 @@ from yokai_assets.gallery import (
     append_failures,
     build_gallery,
     load_gallery_data,
-    open_failures,
     pipeline_results_schema,
     write_pipeline_results,
 )
@@ -310,40 +308,6 @@ def test_a_failed_build_leaves_the_old_report(layout: Layout, gallery: Path, dat
         build_gallery(layout, broken)
     assert sorted(path.name for path in gallery.rglob("*")) == before
     assert not [path for path in gallery.parent.iterdir() if "partial" in path.name]
-
-
-def test_a_failure_is_closed_by_newer_output_only(tmp_path: Path):
-    """Protects the list of failures: mended ones vanish, repeated ones appear once, torn lines do not hurt."""
-    layout = Layout(UPath(tmp_path), "s")
-    now = datetime.now(UTC)
-    for partition in ("e01", "e02"):
-        layout.table("frames", partition).parent.mkdir(parents=True, exist_ok=True)
-        layout.table("frames", partition).write_bytes(b"")
-    append_failures(
-        layout,
-        [
-            FailureRecord(at=now - timedelta(hours=1), step="frames", partition="e01", reason="mended"),
-            FailureRecord(at=now + timedelta(hours=1), step="frames", partition="e02", reason="first"),
-            FailureRecord(at=now + timedelta(hours=2), step="frames", partition="e02", reason="again"),
-            FailureRecord(at=now, step="clusters", reason="too much noise", is_check=True),
-        ],
-    )
-    with (layout.pipeline / "failures.jsonl").open("a") as file:
-        file.write('{"at": "2026-')
-    assert [failure.reason for failure in open_failures(layout)] == ["again", "too much noise"]
-    assert open_failures(layout, lambda failure: failure.reason != "again")[0].reason == "again"
-
-
-@pytest.mark.parametrize("step", ["embedding_index", "character_registry", "catalog", "gallery"])
-def test_failures_of_steps_without_a_table_are_closed_too(layout: Layout, gallery: Path, step: str):
-    """Protects against failures that stay for ever: the index, the registry and the report have other outputs."""
-    layout.database.write_bytes(b"")
-    past = FailureRecord(at=datetime(2020, 1, 1, tzinfo=UTC), step=step, reason="disk full")
-    own = Layout(layout.root, layout.series)
-    append_failures(own, [past])
-    assert step not in [failure.step for failure in open_failures(own)]
-    append_failures(own, [past.model_copy(update={"at": datetime.now(UTC) + timedelta(hours=1)})])
-    assert step in [failure.step for failure in open_failures(own)]
 
 
 def test_a_character_with_too_few_images_is_too_small_not_failed(tmp_path: Path):
