@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from yokai_assets.cli.terminal import Terminal, terminal
 from yokai_assets.previews.characters import character_montage
 from yokai_assets.previews.cutouts import cutouts_of
 from yokai_assets.previews.stages import groups_sheet
@@ -128,7 +129,7 @@ def list_characters(config_file: Path | None, is_all: bool) -> None:
             str(row["episode_count"]),
             escape(note),
         )
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(table)
     hidden = rows.height - shown.height
     if hidden:
@@ -144,7 +145,7 @@ def show_character(config_file: Path | None, text: str, count: int, sheet: Path 
     except DecisionError as error:
         raise click.ClickException(str(error)) from error
     row = desk.registry.characters.filter(pl.col("character_id") == character).row(0, named=True)
-    console = Console(highlight=False)
+    console = Terminal()
     other = f" {row['other_id']}" if row["other_id"] else ""
     reason = f": {row['reason']}" if row["reason"] else ""
     console.print(f"[bold]{escape(desk.called(character))}[/] {row['state']}{other}{escape(reason)}")
@@ -236,12 +237,12 @@ def list_decisions(config_file: Path | None) -> None:
             escape(decision.in_words()),
             escape(f"{status}{reason}"),
         )
-    Console(highlight=False).print(table if desk.log.decisions else "Nothing is decided yet.")
+    Terminal().print(table if desk.log.decisions else "Nothing is decided yet.")
 
 
 def apply_decisions(config_file: Path | None) -> int:
     """Make the registry anew with the decisions. Returns the exit code."""
-    from yokai_assets.cli.view import RoadView, terminal
+    from yokai_assets.cli.view import RoadView
     from yokai_assets.defs.operations.session import open_road
     from yokai_assets.defs.resources import SettingsResource
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.settings import load_settings
 from yokai_assets.settings.loading import describe_fields
 from yokai_assets.storage.files import write_text
@@ -57,7 +57,7 @@ def show_settings(config_file: Path | None) -> None:
         value = _at(values, key)
         is_changed = repr(value) != default
         table.add_row(key, f"[cyan]{value!r}[/]" if is_changed else repr(value), f"[dim]{default}[/]", description)
-    Console(highlight=False).print(table)
+    Terminal().print(table)
 
 
 def _at(values: dict[str, Any], key: str) -> Any:

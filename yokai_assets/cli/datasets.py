@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from yokai_assets.cli.characters import Desk
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.datasets import EditsError, HandEdits, read_edits
 from yokai_assets.datasets.edits import collect_edits, forget, write_edits
 from yokai_assets.datasets.kohya import read_rejected
@@ -29,7 +30,7 @@ _TAGS_SHOWN = 12
 def list_datasets(config_file: Path | None) -> None:
     """Print a line for each training set."""
     settings = load_settings(config_file)
-    layout, console = Layout.of(settings), Console(highlight=False)
+    layout, console = Layout.of(settings), Terminal()
     table = Table(box=None, header_style="bold")
     for column in ("character", "train", "held out", "episodes", "outfits", "grounds", "by hand", ""):
         table.add_column(column, justify="right" if column in ("train", "held out", "episodes", "outfits") else "left")
@@ -52,7 +53,7 @@ def show_dataset(
 ) -> None:
     """Print a training set, draw it if asked to, and open its folder if asked to."""
     layout, character = _find(config_file, text)
-    rows, console = _rows(layout, character), Console(highlight=False)
+    rows, console = _rows(layout, character), Terminal()
     folder = layout.training_data(character)
     if rows.is_empty():
         raise click.ClickException(f"{folder}: {character} has no training set yet. Run `yokai run` first.")
@@ -109,7 +110,7 @@ def show_edits(config_file: Path | None, text: str, names: Sequence[str], is_all
         forget(layout, character, keys, also_config=is_all)
         click.echo(f"Forgotten of {len(keys)} image(s). The next `yokai run` makes the automatic version again.")
         return
-    console = Console(highlight=False)
+    console = Terminal()
     for sha256, caption in edits.captions.items():
         console.print(f"caption    {stems.get(sha256, sha256[:16])}: {escape(caption)}", soft_wrap=True)
     for what, keys in (("removed", edits.removed), ("retouched", edits.retouched), ("mask", edits.repainted)):

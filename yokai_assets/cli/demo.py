@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from yokai_assets.cli.view import RoadView, terminal
+from yokai_assets.cli.terminal import terminal
+from yokai_assets.cli.view import RoadView
 from yokai_assets.demo.score import Score, score_against_truth
 from yokai_assets.demo.series import generate_series
 from yokai_assets.demo.truth import Truth

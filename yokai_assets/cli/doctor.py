@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from yokai_assets.checkup import examinations, examined
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.settings import load_settings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "missing": "red"}
@@ -18,7 +18,7 @@ def examine(config_file: Path | None, *, as_json: bool = False) -> bool:
     from yokai_assets.defs.operations.health import dagster_examinations
 
     settings = load_settings(config_file)
-    console = Console(highlight=False)
+    console = Terminal()
     found = []
     for looks in (examinations(settings), dagster_examinations(settings)):
         for finding in examined(looks):

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from upath import UPath
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.datasets.importer import IMPORTED_EPISODE, ImportResult, ImportTreeError, import_cluster_tree
 from yokai_assets.defs.series.assets import indexed_files
 from yokai_assets.devices import resolve_device
@@ -31,10 +31,10 @@ def import_characters(
 ) -> None:
     """Import the tree, embed its images, and show which folder became which character."""
     settings = load_settings(config_file, overrides={"data_root": output_dir, "series": series, "device": device})
-    layout, console = Layout.of(settings), Console(highlight=False)
+    layout, console = Layout.of(settings), Terminal()
     _refuse_other_episodes(layout)
     try:
-        with ProgressBar(console=Console(stderr=True), transient=True) as bar:
+        with ProgressBar(console=Terminal(stderr=True), transient=True) as bar:
             result, embeddings = _read_and_embed(UPath(folder), layout, settings, bar)
     except (ImportTreeError, EmbeddingModelError) as error:
         raise SettingsError(str(error)) from error

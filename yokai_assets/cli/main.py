@@ -23,6 +23,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        from yokai_assets.cli.terminal import visible
         from yokai_assets.devices import DeviceError
         from yokai_assets.settings.loading import SettingsError
         from yokai_assets.storage.files import DiskFullError
@@ -30,7 +31,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (SettingsError, DeviceError, FileNotFoundError, DiskFullError) as error:
-            click.secho(f"yokai: {error}", fg="red", err=True)
+            click.secho(f"yokai: {visible(str(error))}", fg="red", err=True)
             sys.exit(EXIT_COULD_NOT_START)
 
 

@@ -12,6 +12,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from upath import UPath
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.devices import resolve_device
 from yokai_assets.embedding.model import EmbeddingModelError
 from yokai_assets.forecast import Forecast, Stage, forecast
@@ -39,9 +40,9 @@ def show_plan(
     """Measure a sample and print the forecast."""
     settings = load_settings(config_file, overrides={"frames_source": frames_dir, "device": device})
     rates = {"character_layers": layers_rate, "embeddings": embeddings_rate}
-    console = Console(highlight=False)
+    console = Terminal()
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with ProgressBar(*columns, console=Terminal(stderr=True), transient=True) as bar:
         task = bar.add_task("listing episodes", total=5)
 
         def tell(done: int, total: int, note: str = "") -> None:

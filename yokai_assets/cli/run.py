@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from yokai_assets.cli.recording import Recorder
-from yokai_assets.cli.view import RoadView, terminal
+from yokai_assets.cli.terminal import Terminal, terminal
+from yokai_assets.cli.view import RoadView
 from yokai_assets.defs.operations.daemons import DaemonError
 from yokai_assets.defs.operations.launching import Road
 from yokai_assets.defs.operations.observing import Observer, Observers
@@ -70,7 +70,7 @@ def run_series(
         with told_when_full(room.folder), holding(room):
             return _lead(source, room, drive, in_process=in_process)
     except RootBusyError as error:
-        Console(stderr=True, highlight=False).print(f"[red]yokai: {escape(str(error))}", soft_wrap=True)
+        Terminal(stderr=True).print(f"[red]yokai: {escape(str(error))}", soft_wrap=True)
         return COULD_NOT_START
 
 
@@ -141,7 +141,7 @@ def _opened(source: SettingsResource, room: RunRoom, observer: Observer, in_proc
 def _logging(room: RunRoom) -> Iterator[RoadView]:
     """Yield a view that writes a line per partition into the log, wherever the terminal is."""
     with room.log.open("a", encoding="utf-8", buffering=1) as file:
-        view = RoadView(Console(file=file, width=160, highlight=False, color_system=None, force_terminal=False))
+        view = RoadView(Terminal(file=file, width=160, color_system=None, force_terminal=False))
         view.say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} yokai {escape(' '.join(sys.argv[1:]))}")
         yield view
 
@@ -182,7 +182,7 @@ def _conclude(
 
 def _detach(room: RunRoom) -> int:
     """Start the same command in a session of its own and return once it is at work, or has said why it is not."""
-    console = Console(highlight=False)
+    console = Terminal()
     if is_held(room):
         record = room.record()
         busy = RootBusyError(record if record and record.is_alive else None)

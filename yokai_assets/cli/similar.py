@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from upath import UPath
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.devices import resolve_device
 from yokai_assets.embedding.instances import neutral_ground
 from yokai_assets.embedding.model import EmbeddingModelError, open_image_text_model
@@ -27,7 +27,7 @@ def show_similar(config_file: Path | None, image: Path, count: int, sheet: Path 
     settings = load_settings(config_file)
     layout = Layout.of(settings)
     found = nearest_instances(image, settings, layout, count)
-    console, table = Console(highlight=False), Table(box=None, header_style="bold")
+    console, table = Terminal(), Table(box=None, header_style="bold")
     for column in ("cosine", "character", "instance", "cut-out"):
         table.add_column(column, justify="right" if column == "cosine" else "left", overflow="fold")
     for row in found.iter_rows(named=True):

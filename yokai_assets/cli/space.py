@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from upath import UPath
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.defs.operations.retaining import plan_now, retain
 from yokai_assets.defs.operations.session import open_instance
 from yokai_assets.defs.operations.space import in_words
@@ -68,7 +69,7 @@ def show_space(
     if as_json:
         print(json.dumps(_as_json(space), indent=2))
     else:
-        _print(Console(highlight=False), space)
+        _print(Terminal(), space)
     return 1 if result and result.problems else 0
 
 

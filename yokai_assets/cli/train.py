@@ -19,6 +19,7 @@ from rich.table import Table
 from upath import UPath
 
 from yokai_assets.cli.bars import StepBar
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.datasets.folder import TrainingFolder, TrainingFolderError, read_training_folder
 from yokai_assets.devices import DeviceError, limit_threads, resolve_device
 from yokai_assets.settings.presets import FEW_IMAGES, MANY_IMAGES, PRESETS, resolved
@@ -78,7 +79,7 @@ def train_folder(
     Returns:
         Exit code: 0 trained, 1 failed, 2 could not start.
     """
-    console = Console(highlight=False, width=None if Console().is_terminal else 120)
+    console = Terminal(width=None if Terminal().is_terminal else 120)
     files = _files_of(folder, output, name, cache)
     try:
         with _alone(files), _warnings_on(console):
@@ -123,7 +124,7 @@ def train_folder(
 
 def show_presets() -> None:
     """Print the presets with the reason of every number."""
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(
         f"[bold]auto[/] takes the one for the base's family and the number of images: few are under {FEW_IMAGES}, "
         f"many over {MANY_IMAGES}. What you set yourself stays. Any preset trains at the base's own size of picture. "

@@ -3,11 +3,7 @@
 Drawing on the terminal only. On a terminal, live bars; into a file or a pipe, one line per run.
 """
 
-import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,18 +15,6 @@ from yokai_assets.defs.operations.planning import Work
 from yokai_assets.gallery.failures import FailureRecord
 
 STAGE_NAMES = {"episodes": "Episodes", "series": "Series", "characters": "Characters", "report": "Report"}
-
-
-@contextmanager
-def terminal() -> Iterator[Console]:
-    """Yield a console on the terminal itself.
-
-    Steps capture the process's standard output for their logs in the UI, so what is meant for the person goes to
-    a copy of the descriptor made before.
-    """
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as stream:
-        yield Console(file=stream, width=None if stream.isatty() else 120, highlight=False)
 
 
 class RoadView(Observer):

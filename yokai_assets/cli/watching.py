@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.runs import RunRecord, RunRoom, Stage, StopMode, gpu_use
 from yokai_assets.runs.lock import is_held
 from yokai_assets.runs.record import now
@@ -35,7 +36,7 @@ def show_status(config_file: Path | None, output_dir: str | None, as_json: bool)
     if as_json:
         print(json.dumps(_as_json(record, is_at_work), indent=2))
         return 0
-    console = Console(highlight=False)
+    console = Terminal()
     if record:
         _print_record(console, record, is_at_work)
     if not is_at_work:

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from yokai_assets.cli.run import summary
-from yokai_assets.cli.view import RoadView, terminal
+from yokai_assets.cli.terminal import terminal
+from yokai_assets.cli.view import RoadView
 from yokai_assets.storage.files import write_text
 
 _SETTINGS = """\

@@ -4,8 +4,8 @@ import io
 from datetime import UTC, datetime
 
 import pytest
-from rich.console import Console
 
+from yokai_assets.cli.terminal import Terminal
 from yokai_assets.cli.view import RoadView
 from yokai_assets.defs.operations.planning import NOT_MADE, Work
 from yokai_assets.gallery import FailureRecord
@@ -14,7 +14,7 @@ from yokai_assets.gallery import FailureRecord
 def lines(*endings: tuple[Work, bool, list[FailureRecord]]) -> list[str]:
     """Return what is printed into a pipe for one stage with these runs."""
     stream = io.StringIO()
-    with RoadView(Console(file=stream, width=200, highlight=False)) as view:
+    with RoadView(Terminal(file=stream, width=200)) as view:
         view.stage("episodes", [work for work, _, _ in endings])
         for work, is_success, failures in endings:
             view.run_started(work)
@@ -49,7 +49,7 @@ def test_what_is_made_again_says_why() -> None:
 def test_a_quick_step_prints_no_progress_into_a_pipe() -> None:
     """A log file of two hundred episodes wants a line for each, not one for each step that begins."""
     stream = io.StringIO()
-    with RoadView(Console(file=stream, width=200, highlight=False)) as view:
+    with RoadView(Terminal(file=stream, width=200)) as view:
         view.stage("episodes", [work("e1")])
         view.run_started(work("e1"))
         view.step("frames", "e1", 0, 40, "")
