@@ -11,6 +11,8 @@ from PIL import Image
 from yokai_assets import checkup
 from yokai_assets.checkup import Doubt, Examination, examined
 from yokai_assets.cli.main import main
+from yokai_assets.defs.operations.health import dagster_examinations
+from yokai_assets.defs.operations.session import instance_home
 from yokai_assets.settings import Settings, load_settings
 
 
@@ -61,6 +63,16 @@ def test_a_whole_machine_is_well_and_nothing_is_left_behind(settings: Settings, 
     assert findings["pools"]["words"] == "gpu: 1 at once, duckdb: 1 at once"
     assert findings["daemon"]["words"] == "not running"
     assert not list(tmp_path.rglob("*doctor*"))
+
+
+def test_an_instance_of_an_earlier_version_is_told(settings: Settings) -> None:
+    """The file is copied once: what later versions guard with it is missing there, and only a crash would show it."""
+    queue = dict(dagster_examinations(settings))["queue"]
+    assert "tried again" in queue()
+    file = instance_home(settings) / "dagster.yaml"
+    file.write_text("telemetry:\n  enabled: false\n")
+    with pytest.raises(Doubt, match=r"run_launcher.*run_retries.*tag_concurrency_limits.*Take these sections over"):
+        queue()
 
 
 def test_missing_frames_fail_with_the_setting_to_mend(settings: Settings, tmp_path: Path) -> None:

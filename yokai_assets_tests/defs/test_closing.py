@@ -9,7 +9,8 @@ from PIL import Image
 
 from yokai_assets.defs.checking import latest_evaluations
 from yokai_assets.defs.operations.failing import asset_of_step
-from yokai_assets.defs.reports.assets import gallery_fingerprint, report_fingerprint
+from yokai_assets.defs.reports.assets import catalog, gallery, gallery_fingerprint, report_fingerprint
+from yokai_assets.defs.reports.checks import nothing_is_left_failed
 from yokai_assets.defs.reports.closing import failures_over
 from yokai_assets.gallery import FailureRecord, append_failures
 
@@ -107,3 +108,22 @@ def test_a_failure_alone_brings_a_new_report(source) -> None:
     append_failures(source.layout, [failure("lora_model")])
     assert gallery_fingerprint(source.layout) != before
     assert report_fingerprint(source.layout) == report_fingerprint(source.layout)
+
+
+def test_what_is_left_failed_is_told_with_its_reason_and_the_command(instance, source) -> None:
+    """Somebody who comes back after a weekend reads this check: what failed, why, and what makes it again."""
+
+    def check() -> dg.AssetCheckEvaluation:
+        result = dg.materialize(
+            [catalog, gallery, nothing_is_left_failed], selection=dg.AssetSelection.checks(nothing_is_left_failed),
+            instance=instance, resources={"settings": source}, raise_on_error=False,
+        )  # fmt: skip
+        return result.get_asset_check_evaluations()[0]
+
+    assert check().passed
+    append_failures(source.layout, [failure("lora_model")])
+    told = check()
+    assert not told.passed
+    assert "`yokai run`" in (told.description or "")
+    (row,) = told.metadata["sample"].records  # pyright: ignore[reportAttributeAccessIssue]
+    assert (row.data["partition"], row.data["step"], row.data["reason"]) == ("cluster_000", "lora_model", "r")

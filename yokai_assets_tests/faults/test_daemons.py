@@ -160,9 +160,7 @@ def test_a_killed_daemon_is_replaced(machine: Machine) -> None:
 
 def test_a_killed_ui_takes_no_run_along(machine: Machine) -> None:
     """`yokai ui` (webserver, daemon, code servers) is killed while its daemon executes a run of `yokai run`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     machine.start("ui", "--port", str(port))
     machine.until(lambda: find_daemon(machine.home))
     ui = {process.pid for process in machine.processes()}
@@ -177,6 +175,27 @@ def test_a_killed_ui_takes_no_run_along(machine: Machine) -> None:
     print(f"killed {len(servers)} processes of the UI")
     assert command.wait(400) == 0, machine.room.log.read_text()
     machine.assert_all_is_made()
+
+
+def test_a_terminated_ui_leaves_no_process(machine: Machine) -> None:
+    """As a service manager ends it (SIGTERM to the command alone): webserver, daemon and code servers go with it."""
+    port = _free_port()
+    ui = machine.start("ui", "--port", str(port))
+    machine.until(lambda: find_daemon(machine.home) and _answers(port))
+    ui.terminate()
+    ui.wait(60)
+    machine.until(lambda: not machine.processes(), seconds=60)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_killed_command_leaves_the_queue_going(machine: Machine) -> None:

@@ -21,6 +21,7 @@ from yokai_assets.defs.partitions import CHARACTERS
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import SOURCE_TAG, made, picture, timed
 from yokai_assets.previews.datasets import coverage_chart, rejected_sheet, tag_chart, training_sheet
+from yokai_assets.retention.room import require_room
 from yokai_assets.storage.files import folder_bytes, sha256_of_parts
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_earlier_table
@@ -44,6 +45,7 @@ def training_dataset(
     framings; held out by whole shots. What people change in the folder by hand is kept.
     """
     chosen, layout, character = settings.load(), settings.layout, context.partition_key
+    require_room(chosen)
     rows = rows_of(character_members, layout)
     knowledge = Knowledge(
         rivals=rivals_of(load_registry(layout), character, rows.embeddings),

@@ -16,6 +16,7 @@ from yokai_assets.defs.policies import GPU_POOL
 from yokai_assets.defs.resources import ProgressResource, SettingsResource
 from yokai_assets.defs.results import made, picture, records
 from yokai_assets.previews.training import grad_norm_chart, loss_chart
+from yokai_assets.retention.room import require_room
 from yokai_assets.training.export import read_header
 from yokai_assets.training.files import TrainingFiles
 from yokai_assets.training.images import items_of
@@ -39,6 +40,7 @@ def lora_model(
     Stopped anywhere, it goes on from its last whole checkpoint, bit for bit on a CPU.
     """
     chosen, layout, character = config.applied_to(settings.load()), settings.layout, context.partition_key
+    require_room(chosen)
     strangers = stranger_captions(load_vocabulary(chosen.analysis.vocabulary), _STRANGERS, chosen.seed)
     header = {
         "yokai_series": chosen.series,

@@ -122,6 +122,7 @@ def background_layers(
 ) -> dg.MaterializeResult:
     """The clean plate of every shot: the background with the characters taken out."""
     chosen, layout, episode = settings.load(), settings.layout, context.partition_key
+    require_room(chosen)
     stored = read_earlier_table(BACKGROUNDS, layout.table("background_layers", episode))
     remove_stale_plates(stored, layout, episode)  # those of the run before the last; readers of the last keep theirs
     restore = restorer_of(context, settings, progress)

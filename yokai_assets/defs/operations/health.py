@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from yokai_assets.checkup import Doubt, Examination
-from yokai_assets.defs.operations.session import instance_home, open_instance
+from yokai_assets.defs.operations.launcher import WatchedRunLauncher
+from yokai_assets.defs.operations.queueing import PARTITION_TAG
+from yokai_assets.defs.operations.session import instance_home, open_instance, shipped_instance_file
 from yokai_assets.defs.policies import DUCKDB_POOL, GPU_POOL
 from yokai_assets.settings import Settings
 
@@ -13,6 +15,7 @@ from yokai_assets.settings import Settings
 def dagster_examinations(settings: Settings) -> Iterator[Examination]:
     """Yield what can be looked at in the instance of the settings' data root."""
     yield "Dagster", lambda: _instance(settings)
+    yield "queue", lambda: _queue(settings)
     yield "pools", lambda: _pools(settings)
     yield "daemon", lambda: _daemon(settings)
 
@@ -22,6 +25,33 @@ def _instance(settings: Settings) -> str:
         count = instance.get_runs_count()
         storage = type(instance.run_storage).__name__
     return f"{dg.__version__}, {count} runs so far, {storage} in {instance_home(settings)}"
+
+
+def _queue(settings: Settings) -> str:
+    """Say how the instance guards runs.
+
+    Raises:
+        Doubt: Its `dagster.yaml`, a person's own or one copied by an earlier version, lacks a guard.
+    """
+    with open_instance(settings) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+        limits = queue.tag_concurrency_limits if queue else []
+        guards = {
+            "a run of a killed process is noticed (`run_launcher` of the shipped file, `run_monitoring`)": (
+                isinstance(instance.run_launcher, WatchedRunLauncher) and instance.run_monitoring_enabled
+            ),
+            "... and tried again (`run_retries`)": instance.run_retries_enabled,
+            "a partition has one run at a time (`tag_concurrency_limits`)": any(
+                limit.get("key") == PARTITION_TAG for limit in limits
+            ),
+        }
+    missing = [what for what, is_there in guards.items() if not is_there]
+    if missing:
+        raise Doubt(
+            f"{instance_home(settings) / 'dagster.yaml'} does not see to it that {'; that '.join(missing)}. Take these "
+            f"sections over from {shipped_instance_file()}"
+        )
+    return "killed runs are noticed and tried again, one run of a partition at a time"
 
 
 def _pools(settings: Settings) -> str:

@@ -51,8 +51,13 @@ def instance_home(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     target = home / "dagster.yaml"
     if not target.exists():
-        shutil.copyfile(_shipped_file("dagster.yaml"), target)
+        shutil.copyfile(shipped_instance_file(), target)
     return home
+
+
+def shipped_instance_file() -> Path:
+    """Return the shipped `dagster.yaml`."""
+    return _shipped_file("dagster.yaml")
 
 
 def workspace_file() -> Path:

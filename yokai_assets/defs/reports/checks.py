@@ -1,5 +1,7 @@
 """Checks of the series as a whole, when everything of it is there to be compared."""
 
+import shlex
+
 import dagster as dg
 import polars as pl
 
@@ -54,12 +56,13 @@ def nothing_is_left_failed(context: dg.AssetCheckExecutionContext, settings: Set
     is_over = failures_over(context.instance, settings.load())
     left = [failure for failure in open_failures(settings.layout, is_over) if not failure.is_too_small]
     rows = [{"partition": f.partition, "step": f.step, "at": f.at, "reason": f.reason} for f in left]
+    command = shlex.join(["yokai", "run", *(["--config", settings.config_file] if settings.config_file else [])])
     schema = {"partition": pl.String, "step": pl.String, "at": pl.Datetime(time_zone="UTC"), "reason": pl.String}
     return judged(
         not left,
         expected="nothing left failed",
         actual=f"{len(left)} steps are left failed or refused",
-        remedy="Mend what the reasons say; then `yokai run` makes what is missing, or materialize the partition here.",
+        remedy=f"Mend what the reasons say; then `{command}` makes what is missing, or materialize the partition here.",
         severity=dg.AssetCheckSeverity.WARN,
         sample=pl.DataFrame(rows, schema=schema),
         failure_count=len(left),
