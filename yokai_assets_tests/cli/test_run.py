@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 
 from yokai_assets.defs.operations.daemons import find_daemon
 from yokai_assets.defs.operations.queueing import ROAD_TAG
@@ -17,6 +18,7 @@ from yokai_assets.defs.operations.session import instance_home
 from yokai_assets.defs.operations.workers import process_of
 from yokai_assets.runs import RunRoom, holding
 from yokai_assets.settings import load_settings
+from yokai_assets.storage.layout import Layout
 
 YOKAI = [sys.executable, "-m", "yokai_assets.cli.main"]
 
@@ -46,7 +48,7 @@ def until(found: Callable[[], object], seconds: float = 120) -> object:
     while time.monotonic() < end:
         if value := found():
             return value
-        time.sleep(0.02)
+        time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s")
 
 
@@ -64,21 +66,26 @@ def test_nothing_to_watch_or_stop_is_said(config):
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_queue_executes_and_a_killed_worker_is_made_up_for(config):
     """Started where no daemon is; its worker dies by SIGKILL; the run is tried again, and nothing is left behind."""
     settings = load_settings(config)
-    home = instance_home(settings)
-    started = yokai(config, *report_only("--detach"))
-    assert started.returncode == 0, started.stdout + started.stderr
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    home, database = instance_home(settings), Layout.of(settings).database
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        FileLock(str(database.with_name(f".{database.name}.lock"))),  # `catalog` waits for it: the worker is there
+        dg.DagsterInstance.from_config(str(home)) as instance,
+    ):
+        started = yokai(config, *report_only("--detach"))
+        assert started.returncode == 0, started.stdout + started.stderr
         is_started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
 
         def worker() -> int | None:
             found = [process_of(instance, run) for run in instance.get_runs(filters=is_started)]
             return found[0][0] if found and found[0] else None
 
-        os.kill(int(str(until(worker))), signal.SIGKILL)
+        os.kill(int(str(until(worker, seconds=240))), signal.SIGKILL)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         room = RunRoom.of(settings)
         until(lambda: (record := room.record()) and record.ended_at, seconds=240)
         runs = instance.get_runs()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from yokai_assets.defs.operations.ahead import assets_of
 from yokai_assets.defs.policies import POLICIES
 from yokai_assets.gallery.failures import FailureRecord, append_failures, failures_file
 from yokai_assets.storage.layout import Layout
@@ -18,26 +19,24 @@ _TOLD = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_FAILURE,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.ENGINE_EVENT,
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.RUN_CANCELED,
 }
 _MAX_REASON = 2000
+_MARKED = "This run has been marked as failed from outside"
+"""Dagster's words where its code server has seen a process die."""
 
 
-def failures_of_run(instance: dg.DagsterInstance, run_id: str, assets: tuple[str, ...] = ()) -> list[FailureRecord]:
-    """Return what failed in a run: steps, checks that failed as errors, or the run itself where no step says why.
-
-    Args:
-        instance: Where the run is recorded.
-        run_id: The run.
-        assets: What it was to make: the first of these is named where it ended before any step.
-    """
+def failures_of_run(instance: dg.DagsterInstance, run_id: str) -> list[FailureRecord]:
+    """Return what failed in a run: steps, checks that failed as errors, or the run itself where no step says why."""
     run = instance.get_run_by_id(run_id)
     entries = instance.all_logs(run_id, of_type=_TOLD)
     partition = run.tags.get("dagster/partition") if run else None
     found = list(_of_steps(entries, partition))
     if not found and run and run.status != dg.DagsterRunStatus.SUCCESS:
-        found = list(_of_whole_run(entries, partition, assets))
+        wanted = [asset for asset in POLICIES if asset in assets_of(run)]
+        found = list(_of_whole_run(entries, partition, wanted[0] if wanted else "run"))
     return found
 
 
@@ -62,11 +61,13 @@ def _of_steps(entries: Sequence[dg.EventLogEntry], partition: str | None) -> Ite
             yield _record(entry, step, cause.message if cause else "failed", partition, asset=asset)
 
 
-def _of_whole_run(
-    entries: Sequence[dg.EventLogEntry], partition: str | None, assets: tuple[str, ...]
-) -> Iterator[FailureRecord]:
-    """Yield why a run ended without a step that says so: its process was killed, or it was stopped."""
+def _of_whole_run(entries: Sequence[dg.EventLogEntry], partition: str | None, first: str) -> Iterator[FailureRecord]:
+    """Yield why a run ended without a step that says so: its process was killed, or it was stopped.
+
+    Named is the step that was at work; before any, the first asset that was to be made.
+    """
     open_steps: list[str] = []
+    noticed = ""
     for entry in entries:
         event = entry.dagster_event
         if event is None:
@@ -75,12 +76,22 @@ def _of_whole_run(
             open_steps.append(event.step_key)
         elif event.event_type == dg.DagsterEventType.STEP_SUCCESS and event.step_key in open_steps:
             open_steps.remove(event.step_key)
+        elif event.event_type == dg.DagsterEventType.ENGINE_EVENT:
+            noticed = event.message or noticed
         elif event.event_type in (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED):
-            step, asset = asset_of_step(open_steps[-1]) if open_steps else (next(iter(assets), "run"), None)
-            is_canceled = event.event_type == dg.DagsterEventType.RUN_CANCELED
-            reason = "was stopped; `yokai run` goes on from there" if is_canceled else event.message or "failed"
+            step, asset = asset_of_step(open_steps[-1]) if open_steps else (first, None)
+            if event.event_type == dg.DagsterEventType.RUN_CANCELED:
+                reason = "was stopped; `yokai run` goes on from there"
+            else:
+                reason = f"{_end_of_process(event.message or '', noticed)} `yokai run` goes on from there."
             yield _record(entry, step, reason, partition, asset=asset)
             return
+
+
+def _end_of_process(message: str, noticed: str) -> str:
+    """Return how a process ended: what noticed it says it in an event of its own before the run is marked as failed."""
+    said = noticed.removeprefix("[DagsterApiServer] ") if not message or message.startswith(_MARKED) else message
+    return said.strip() or "The run failed."
 
 
 def asset_of_step(step_key: str) -> tuple[str, str | None]:

@@ -69,7 +69,7 @@ class InProcessRunner:
         seconds = time.perf_counter() - start
         if _is_interrupted(result):
             raise Interrupted
-        failures = failures_of_run(self._instance, result.run_id, work.assets)
+        failures = failures_of_run(self._instance, result.run_id)
         log_failures(self._layout, failures)
         report.add(work, result.success, seconds, failures)
         self._observer.run_ended(work, result.success, seconds, failures)

@@ -201,7 +201,7 @@ class QueueRunner:
 
     def _end(self, flight: _Flight, run: dg.DagsterRun, report: RoadReport) -> None:
         is_success = run.status == dg.DagsterRunStatus.SUCCESS
-        failures = failures_of_run(self._instance, run.run_id, flight.work.assets)
+        failures = failures_of_run(self._instance, run.run_id)
         log_failures(self._layout, failures)
         if not flight.is_started:
             self._observer.run_started(flight.work)
