@@ -22,11 +22,11 @@ LEFT_OUT = {
 OF_A_PROCESS = {
     *("at", "generated_at", "newest_at", "made_at", "published_at", "read_at", "started_at", "ended_at"),
     *("seconds", "gpu_seconds", "training_seconds", "evaluation_seconds", "steps_per_second", "images_per_second"),
-    *("date", "run", "run_id", "peak_memory_bytes"),
+    *("date", "run", "run_id", "peak_memory_bytes", "resumed_from_step"),
     *("signature", "bytes", "storage_bytes"),
 }
 """Columns and keys (in the header of a LoRA, their last part) that tell of the process, not of what it made: times and
-durations; the Dagster run and the memory it took; sizes and times of files that hold those (`signature`)."""
+durations; the Dagster run, the memory it took, the step it went on from; sizes and times of files that hold those (`signature`)."""
 
 
 def unfinished(root: Path) -> list[str]:
