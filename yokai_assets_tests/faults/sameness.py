@@ -26,7 +26,8 @@ OF_A_PROCESS = {
     *("signature", "bytes", "storage_bytes"),
 }
 """Columns and keys (in the header of a LoRA, their last part) that tell of the process, not of what it made: times and
-durations; the Dagster run, the memory it took, the step it went on from; sizes and times of files that hold those (`signature`)."""
+durations; the Dagster run, the memory it took, the step it went on from; sizes and times of files that hold those
+(`signature`)."""
 
 
 def unfinished(root: Path) -> list[str]:
