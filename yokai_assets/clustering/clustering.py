@@ -125,6 +125,7 @@ def _cluster(
     grouping = METHODS[method](whitened, neighbors, settings, seed)
     labels = refinement.drop_incoherent(vectors, whitened, grouping.labels, frame_codes)
     is_dropped = (labels == NOISE) & (grouping.labels != NOISE)
+    labels = refinement.expel_strays(whitened, labels, neighbors)
     labels = refinement.expel_strangers(whitened, labels, neighbors)
     labels = refinement.expel_outliers(whitened, labels)
     labels = merge_fragments(vectors, labels, frame_codes)

@@ -6,6 +6,7 @@ they are shares, ranks and cosines relative to the series' own, so that they hol
 narrow cone.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ MUTUAL_NEIGHBORS = 10
 ADOPTION_VOTE_SHARE = 0.7
 ADOPTION_PERCENTILE = 5.0
 OUTLIER_MODIFIED_Z = -3.5
+STRAY_TIES, STRAY_COSINE_SHARE = MUTUAL_NEIGHBORS // 2, 0.3
 RARE_PURITY = 0.5
 MIN_COHESION, MIN_COHESION_SHARE, MIN_GROUPS_TO_COMPARE = 0.1, 0.4, 3
 
@@ -73,6 +75,38 @@ def drop_incoherent(
     is_loose = (inside < MIN_COHESION) | (inside < MIN_COHESION_SHARE * np.median(inside))
     is_dropped = is_loose & (above < MIN_COHESION_SHARE * np.median(above))
     return consecutive(np.where(np.append(is_dropped, True)[labels], NOISE, labels).astype(np.int32))
+
+
+def expel_strays(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> np.ndarray:
+    """Make noise of members that hang on few ties and have next to nothing in common with the group.
+
+    A projection lays strangers beside the group that they name as neighbours; a third of a group may be such. Its core
+    are the members with at least the median number of mutual neighbours in it. Another member goes when it has at most
+    half as many mutual neighbours as it could have, and its cosine to the core's centroid is below .3 of the core's
+    median: in the half-whitened space two instances with nothing in common have a cosine of 0. An outfit of its own has
+    the second, but not the first. Strangers also tie rare characters to a group: after this, `expel_strangers` frees
+    those.
+    """
+    is_mutual = _mutual_graph(labels, neighbors)
+    ties = np.asarray(is_mutual.sum(axis=1), dtype=np.int64).ravel()
+    core = labels.copy()
+    for members in _groups(labels):
+        core[members[ties[members] < np.median(ties[members])]] = NOISE
+    centroids = centroids_of(vectors, core)
+    cosines = own_cosines(vectors, labels, centroids)
+    refined = labels.copy()
+    for members in _groups(labels):
+        usual = np.median(cosines[members[core[members] != NOISE]])
+        is_stray = (cosines[members] < STRAY_COSINE_SHARE * usual) & (ties[members] <= STRAY_TIES)
+        refined[members[is_stray]] = NOISE
+    return refined
+
+
+def _groups(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows of each group, in one pass over all."""
+    order = np.argsort(labels, kind="stable")
+    order = order[np.searchsorted(labels[order], 0) :]
+    yield from np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else ()
 
 
 def expel_strangers(vectors: np.ndarray, labels: np.ndarray, neighbors: Neighbors) -> np.ndarray:

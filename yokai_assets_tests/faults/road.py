@@ -294,8 +294,8 @@ def _is_written(args: tuple[Any, ...]) -> bool:
 def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     """Return kills in the order of the road: one in every asset if there are enough, the rest where most moments are.
 
-    Every third is by the clock (not in the last step, which would end first). Every eighth comes right after another
-    one, while the next process tidies up.
+    Of the rest as many are by the clock as are a third of all: a clock may miss its step, and hits the next one then;
+    there is none after the last. Every eighth comes right after another one, while the next process tidies up.
     """
     draw = random.Random(seed)
     tidying = [Kill(BEGINNING, "moment", 0.3 * draw.random()) for _ in range(count // 8)]
@@ -304,15 +304,17 @@ def choose(journal: Journal, count: int, seed: int) -> list[Kill]:
     for step in journal.steps:
         if step[0] in POLICIES:
             by_asset.setdefault(step[0], []).append(step)
-    chosen = [draw.choice(steps) for steps in by_asset.values()]
-    draw.shuffle(chosen)
-    chosen = chosen[:count]
+    one_each = [draw.choice(steps) for steps in by_asset.values()]
+    draw.shuffle(one_each)
+    one_each = one_each[:count]
     weights = [moments**0.5 for moments in journal.moments]
-    chosen += draw.choices(journal.steps, weights, k=count - len(chosen))
-    chosen.sort(key=journal.rank)
-    clocked = set(draw.sample(range(count), k=count // 3))
-    clocked -= {i for i, step in enumerate(chosen) if step == journal.steps[-1]}
-    kills = [Kill(step, "clock" if i in clocked else "moment", draw.random()) for i, step in enumerate(chosen)]
+    more = draw.choices(journal.steps, weights, k=count - len(one_each))
+    clocked = set(draw.sample(range(len(more)), k=min(len(more), count // 3)))
+    kills = [Kill(step, "moment", draw.random()) for step in one_each]
+    for i, step in enumerate(more):
+        is_by_clock = i in clocked and step != journal.steps[-1]
+        kills.append(Kill(step, "clock" if is_by_clock else "moment", draw.random()))
+    kills.sort(key=lambda kill: journal.rank(kill.step))
     for kill in tidying:
         kills.insert(draw.randrange(1, len(kills)), kill)
     return kills
