@@ -33,7 +33,7 @@ POLICIES: dict[str, AssetPolicy] = {
     "embeddings": AssetPolicy("episodes", ("pytorch", "polars", "parquet"), "1", pool=GPU_POOL),
     "repeated_frames": AssetPolicy("series", ("python", "polars", "parquet"), "1"),
     "embedding_index": AssetPolicy("series", ("duckdb", "sql"), "1", pool=DUCKDB_POOL),
-    "clusters": AssetPolicy("series", ("scikitlearn", "parquet"), "5"),
+    "clusters": AssetPolicy("series", ("scikitlearn", "parquet"), "6"),
     "group_quality": AssetPolicy("series", ("scikitlearn", "parquet"), "2"),
     "character_decisions": AssetPolicy("series", ("json",), "1"),
     "character_registry": AssetPolicy("series", ("python", "parquet"), "2"),

@@ -15,6 +15,15 @@ def test_outliers_of_a_group_become_noise() -> None:
     assert (refined[:60] == 0).sum() >= 58 and (refined[61:] == 1).sum() >= 58
 
 
+def test_strangers_that_hang_on_a_character_are_let_go_and_an_outfit_is_not() -> None:
+    """A projection lays strangers beside whom they name as neighbours; an outfit has ties in itself."""
+    strangers = np.vstack([between(0, 5 + n, 0.9) for n in range(20)])
+    vectors = np.vstack([cloud(0, 40), cloud(1, 15), strangers])
+    refined = refinement.expel_strays(vectors, labels_of(75), near(vectors))
+    assert (refined[55:] == -1).all()
+    assert (refined[:40] == 0).all() and (refined[40:55] == 0).sum() >= 12
+
+
 def test_a_rare_character_swallowed_by_a_large_one_is_freed() -> None:
     """Nine pictures alike among themselves, and unlike the sixty they were put with, are nobody's members."""
     vectors = np.vstack([cloud(0, 60), cloud(3, 9)])
@@ -103,6 +112,7 @@ def test_refinement_of_noise_alone(size: int) -> None:
     neighbors, codes = near(vectors), frames(size)
     for refined in (
         refinement.expel_outliers(vectors, labels),
+        refinement.expel_strays(vectors, labels, neighbors),
         refinement.expel_strangers(vectors, labels, neighbors),
         merge_fragments(vectors, labels, codes),
         refinement.adopt_noise(vectors, labels, neighbors)[0],
