@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import quote
 
@@ -124,9 +125,8 @@ def _tiles(results: PipelineResults, data: GalleryData) -> list[tuple[str, str, 
         (f"{results.processed:,}", "LoRAs", f"{results.pending:,} on their way" if results.pending else "none waiting"),
     ]
     if scored:
-        middle = sorted(scored)[len(scored) // 2]
         share = sum(recognised) / len(recognised)
-        tiles.append((f"{middle:.0%}", "of the way to real", f"median; {share:.0%} of pictures recognised"))
+        tiles.append((f"{median(scored):.0%}", "of the way to real", f"median; {share:.0%} of pictures recognised"))
     if data.is_timed:
         tiles.append((_duration(data.seconds), "of work", f"{_duration(data.gpu_seconds)} of it on a GPU"))
     tiles.append((_bytes(sum(data.storage_bytes.values())), "on disk", "by stage below"))

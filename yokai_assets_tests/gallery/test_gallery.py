@@ -142,6 +142,17 @@ def test_the_numbers_of_the_page_are_those_of_the_tables(gallery: Path, data: Ga
     assert sum(data.storage_bytes.values()) > 10_000
 
 
+def test_the_way_covered_is_the_median_of_all_loras(tmp_path: Path):
+    """Protects the number at the top: with two LoRAs it is not that of the better one."""
+    layout = SampleSeries(tmp_path, 2, episode_count=1, side_px=40, exemplar_count=1, image_count=3).write()
+    data = load_gallery_data(layout)
+    page = " ".join(build_gallery(layout, data).read_text().split())
+    judged = [entry.evaluation for entry in data.characters if entry.evaluation]
+    shares = [row.covered.mean for record in judged for row in record.checkpoints if row.step == record.chosen_step]
+    assert len(shares) == 2 and shares[0] != shares[1]
+    assert re.search(rf"of the way to real.{{0,80}}{np.mean(shares):.0%}", page)
+
+
 def test_results_conform_to_their_schema_and_count_rightly(layout: Layout, data: GalleryData):
     """Protects programs that read `pipeline_results.json`."""
     import jsonschema
