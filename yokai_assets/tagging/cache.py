@@ -21,7 +21,7 @@ from yokai_assets.frames.decoding import FrameError
 from yokai_assets.progress import Progress, silent
 from yokai_assets.segmentation.cutouts import cutout_batches
 from yokai_assets.segmentation.restoring import Restore, nothing_to_restore
-from yokai_assets.storage.files import is_local
+from yokai_assets.storage.files import is_disk_full, is_local, told_when_full
 from yokai_assets.storage.layout import Layout
 from yokai_assets.tagging.reading import ImageReader, ImageReading, TaggerError, on_white
 
@@ -74,6 +74,7 @@ class ReadingCache:
 
         Raises:
             TaggerError: The file cannot be used, or stays locked for a minute.
+            DiskFullError: There is no room for them.
         """
         rows = [
             (fingerprint, key, json.dumps({"tags": reading.tags, "sentence": reading.sentence}, ensure_ascii=False))
@@ -82,19 +83,22 @@ class ReadingCache:
         self._transact(lambda connection: connection.executemany(_INSERT, rows))
 
     def _transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        try:
+        with told_when_full(self._file):
             try:
+                try:
+                    return self._once(work)
+                except sqlite3.DatabaseError as error:
+                    if not _is_damage(error):
+                        raise
+                    self._set_aside(error)
                 return self._once(work)
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if is_disk_full(error):
                     raise
-                self._set_aside(error)
-            return self._once(work)
-        except sqlite3.DatabaseError as error:
-            raise TaggerError(
-                f"{self._file}: the cache of readings cannot be used ({error}). Check the disk's space and the file's "
-                "permissions, and that no other program holds it; it may be deleted, then pictures are read again."
-            ) from error
+                raise TaggerError(
+                    f"{self._file}: the cache of readings cannot be used ({error}). Check the file's permissions, and "
+                    "that no other program holds it; it may be deleted, then pictures are read again."
+                ) from error
 
     def _once(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         self._file.parent.mkdir(parents=True, exist_ok=True)

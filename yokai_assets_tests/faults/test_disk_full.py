@@ -34,6 +34,8 @@ from yokai_assets.storage.files import DiskFullError
 from yokai_assets.storage.layout import Layout
 from yokai_assets.storage.parquet import read_table, write_table
 from yokai_assets.tables import EMBEDDINGS, FRAMES
+from yokai_assets.tagging.cache import ReadingCache
+from yokai_assets.tagging.reading import ImageReading
 from yokai_assets.training.trainer import train_lora
 from yokai_assets_tests.evaluation.fakes import World
 from yokai_assets_tests.faults.disk import Disk, small_disk
@@ -137,6 +139,16 @@ def catalogue(root: Path):
     return lambda: publish(root / "yokai.duckdb", tables), rows
 
 
+def readings(root: Path):
+    cache = ReadingCache(root / "cache" / "readings.sqlite")
+    said = {f"{number:064x}": ImageReading({"a tag": 0.5}, "a sentence " * 20) for number in range(900)}
+    cache.put("reader", {"of before": said[f"{0:064x}"]})
+    return (
+        lambda: cache.put("reader", said),
+        lambda _: cache.get("reader", [*said, "of before"]).keys() == {*said, "of before"},
+    )
+
+
 def evaluation(root: Path):
     world = World(root)
     world.checkpoint(100, "cluster_000")
@@ -185,8 +197,8 @@ def training(root: Path):
 
 
 STAGES: list[Any] = [
-    frames, layers, clean_plates, embeddings, registry, decision, dataset, catalogue, evaluation, publication, gallery,
-    report, failures, pytest.param(training, marks=pytest.mark.faults),
+    frames, layers, clean_plates, embeddings, registry, decision, dataset, catalogue, readings, evaluation, publication,
+    gallery, report, failures, pytest.param(training, marks=pytest.mark.faults),
 ]  # fmt: skip
 _LOGS = ("failures.jsonl", "/tensorboard/")
 """Added to line by line: whoever reads them leaves out a torn end."""
