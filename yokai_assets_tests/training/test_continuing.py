@@ -16,14 +16,29 @@ from yokai_assets.training.record import finished_checkpoints
 from yokai_assets.training.trainer import train_lora
 from yokai_assets_tests.training.tiny import (
     CHARACTER,
-    StoppedError,
     make_dataset,
     make_settings,
     read_curves,
-    stop_after_first_save,
     tiny_training,
     train,
 )
+
+
+class StoppedError(Exception):
+    """Raised where a test ends a training."""
+
+
+def train_until_first_save(base: BaseModel, layout: Layout, **changes: Any) -> None:
+    """Train, and end it once its first state is saved."""
+    save = trainer.save_state
+
+    def save_and_stop(*args: Any) -> None:
+        save(*args)
+        raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(trainer, "save_state", save_and_stop)
+        train(base, layout, **changes)
 
 
 def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +100,7 @@ def test_a_fresh_start_takes_back_the_old_record_first(
         with pytest.raises(StoppedError):
             train(base, layout, learning_rate=2e-2)
     assert finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER)) == []
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout, learning_rate=2e-2)
+    train_until_first_save(base, layout, learning_rate=2e-2)
     assert finished_checkpoints(TrainingFiles.of_character(layout, CHARACTER)) == []
     finished = train(base, layout, learning_rate=2e-2)
     assert (
@@ -98,12 +111,10 @@ def test_a_fresh_start_takes_back_the_old_record_first(
 
 
 def test_an_interrupted_training_is_continued(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    base: BaseModel, layout: Layout, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And its curves show every step once."""
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
+    train_until_first_save(base, layout)
     result = train(base, layout, keep_training_state=True)
     assert result.resumed_from_step == 3
     curves = read_curves(TrainingFiles.of_character(layout, CHARACTER))
@@ -115,16 +126,12 @@ def test_an_interrupted_training_is_continued(
 
 
 @pytest.mark.parametrize("is_finished", [False, True])
-def test_where_another_training_lies_it_can_be_left_alone(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, is_finished: bool
-) -> None:
+def test_where_another_training_lies_it_can_be_left_alone(base: BaseModel, layout: Layout, is_finished: bool) -> None:
     """A person who mistypes an option must not lose a night's training to it."""
     if is_finished:
         train(base, layout)
     else:
-        with monkeypatch.context() as patch, pytest.raises(StoppedError):
-            stop_after_first_save(patch)
-            train(base, layout)
+        train_until_first_save(base, layout)
     folder = layout.lora(CHARACTER)
     before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     other = make_settings(layout.root, network_dim=8)
@@ -159,15 +166,12 @@ def test_files_of_others_are_not_taken_for_checkpoints(base: BaseModel, layout: 
 def test_a_state_of_other_settings_is_refused_in_words(
     base: BaseModel,
     layout: Layout,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     change: dict[str, Any],
     word: str,
 ) -> None:
     """Half of a LoRA with one learning rate and half with another would be what nobody asked for."""
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
+    train_until_first_save(base, layout)
     with caplog.at_level(logging.WARNING):
         result = train(base, layout, **change)
     assert result.resumed_from_step == 0
@@ -175,13 +179,11 @@ def test_a_state_of_other_settings_is_refused_in_words(
 
 
 def test_a_state_of_other_images_is_refused_in_words(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    base: BaseModel, layout: Layout, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A re-made dataset starts a new training."""
     settings = make_settings(layout.root)
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
+    train_until_first_save(base, layout)
     dataset = make_dataset(layout, seed=5)
     with caplog.at_level(logging.WARNING):
         result = train_lora(*tiny_training(layout, dataset), settings, "cpu", 0, header={}, base=base)
@@ -189,13 +191,9 @@ def test_a_state_of_other_images_is_refused_in_words(
     assert "training images, masks or captions changed" in caplog.text
 
 
-def test_a_damaged_state_starts_fresh(
-    base: BaseModel, layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_state_starts_fresh(base: BaseModel, layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
     """A disk fault costs the steps, not the run."""
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        stop_after_first_save(patch)
-        train(base, layout)
+    train_until_first_save(base, layout)
     state = layout.training_state(CHARACTER) / "state.pt"
     state.write_bytes(state.read_bytes()[:-200])
     with caplog.at_level(logging.WARNING):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pytest
 from PIL import Image
 from upath import UPath
 
@@ -213,18 +212,3 @@ def train(base: BaseModel, layout: Layout, seed: int = 0, **changes: Any) -> Tra
     """Train the small dataset, with these settings changed."""
     settings = make_settings(layout.root, **changes)
     return trainer.train_lora(*tiny_training(layout), settings, "cpu", seed, header={"h": "1"}, base=base)
-
-
-class StoppedError(Exception):
-    """Raised where a test ends a training."""
-
-
-def stop_after_first_save(monkeypatch: pytest.MonkeyPatch) -> None:
-    """End the next training (StoppedError) once its first state is saved."""
-    save = trainer.save_state
-
-    def save_and_stop(*args: Any) -> None:
-        save(*args)
-        raise StoppedError
-
-    monkeypatch.setattr(trainer, "save_state", save_and_stop)
