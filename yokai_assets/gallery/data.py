@@ -45,9 +45,8 @@ STAGES: Mapping[str, Scope] = {
     "published_lora": "characters",
     "lora_comparison": "series",
     "catalog": "series",
-    "gallery": "series",
 }
-"""The road in its order: stage -> what it is done for."""
+"""The road in its order: stage -> what it is done for. Not the report itself, which could only tell of the one before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,10 @@ OF_A_PROCESS = {
     *("seconds", "gpu_seconds", "training_seconds", "evaluation_seconds", "steps_per_second", "images_per_second"),
     *("date", "run", "run_id", "peak_memory_bytes", "resumed_from_step"),
     *("signature", "bytes", "storage_bytes"),
-    "gallery",
 }
 """Columns and keys (in the header of a LoRA, their last part) that tell of the process, not of what it made: times and
 durations; the Dagster run, the memory it took, the step it went on from; sizes and times of files that hold those
-(`signature`); what the report says of the report before it (`gallery`), which an undisturbed run has not."""
+(`signature`)."""
 
 
 def unfinished(root: Path) -> list[str]:
@@ -140,8 +139,5 @@ _DURATION = re.compile(
 )  # hours of a stage
 
 
-_EARLIER_REPORT = re.compile(r'<tr><th scope="row"><code>gallery</code></th>.*?</tr>\s*', re.DOTALL)
-
-
 def _of_no_process(text: str) -> str:
-    return _DURATION.sub("DURATION", _MOMENT.sub("TIME", _UUID.sub("RUN", _EARLIER_REPORT.sub("", text))))
+    return _DURATION.sub("DURATION", _MOMENT.sub("TIME", _UUID.sub("RUN", text)))

@@ -83,7 +83,7 @@ def build_tokenizer(merges: list[tuple[str, str]], max_tokens: int = MAX_TOKENS)
     vocabulary = {token: index for index, token in enumerate([*dict.fromkeys(tokens), START_TOKEN, END_TOKEN])}
     return CLIPTokenizer(
         vocab=vocabulary,
-        merges=merges,  # type: ignore[arg-type]
+        merges=merges,  # pyright: ignore[reportArgumentType]
         model_max_length=max_tokens,
         unk_token=END_TOKEN,
         bos_token=START_TOKEN,

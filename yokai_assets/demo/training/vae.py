@@ -32,9 +32,9 @@ def build_vae(latent_channels: int, channels: tuple[int, ...] = (16, 32, 64, 64)
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(channels),  # type: ignore[arg-type]
-        up_block_types=("UpDecoderBlock2D",) * len(channels),  # type: ignore[arg-type]
-        block_out_channels=channels,  # type: ignore[arg-type]
+        down_block_types=("DownEncoderBlock2D",) * len(channels),  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * len(channels),  # pyright: ignore[reportArgumentType]
+        block_out_channels=channels,  # pyright: ignore[reportArgumentType]
         layers_per_block=1,
         latent_channels=latent_channels,
         norm_num_groups=8,
@@ -75,7 +75,7 @@ def _losses(
     inputs = torch.cat([latents[:half], means.detach()])
     strength = torch.rand(len(inputs), 1, 1, 1, generator=generator) * _MAX_LATENT_NOISE
     noise = torch.randn(inputs.shape, generator=generator) * strength
-    drawn = vae.decode(inputs + noise.to(inputs), return_dict=False)[0]  # type: ignore[arg-type]
+    drawn = vae.decode(inputs + noise.to(inputs), return_dict=False)[0]  # pyright: ignore[reportArgumentType]
     return _picture_loss(drawn, pictures), latent_loss
 
 
