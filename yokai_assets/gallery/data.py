@@ -46,7 +46,7 @@ STAGES: Mapping[str, Scope] = {
     "lora_comparison": "series",
     "catalog": "series",
 }
-"""The road in its order: stage -> what it is done for. Not the report itself, which could only tell of the one before."""
+"""The road in its order: stage -> what it is done for. Without the report: it could only tell of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
